@@ -1,0 +1,107 @@
+"""Relaying the outbox: consumers run in the relay's transaction, publication follows the commit.
+
+A consumer's writes and the mark "relayed" commit together, so a consumer takes effect exactly
+once.  Publication to the live layer is at least once, which is why events carry ``seq``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.db import Database
+from kit.errors import DarkstoreError
+from kit.sql import load
+
+log = structlog.get_logger(__name__)
+
+BATCH = 200
+MAX_ATTEMPTS = 8
+BACKOFF_CAP_S = 30.0
+
+_BATCH = load("kit", "relay_batch")
+_DONE = load("kit", "relay_done")
+_FAILED = load("kit", "relay_failed")
+_DEAD = load("kit", "relay_dead")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """A row of the outbox."""
+
+    id: int
+    stream: str
+    seq: int
+    type: str
+    data: Mapping[str, Any]
+    at: datetime
+    attempts: int
+
+
+Consumer = Callable[[AsyncConnection, OutboxEvent], Awaitable[None]]
+# Errors that an event itself can cause; anything else (a lost connection) fails the whole batch.
+_EVENT_ERRORS = (DarkstoreError, DBAPIError, AssertionError, LookupError, ValueError, TypeError)
+
+
+async def relay_batch(
+    database: Database, consumers: Mapping[str, Sequence[Consumer]]
+) -> list[OutboxEvent]:
+    """Relay one batch; returns its events, now committed, in order.
+
+    A consumer that fails stops its own stream: the event is tried again later with back-off, and
+    after ``MAX_ATTEMPTS`` becomes a dead letter.
+    """
+    relayed: list[OutboxEvent] = []
+    async with database.begin() as conn:
+        blocked: set[str] = set()
+        for row in await _BATCH.all(conn, BATCH):
+            event = OutboxEvent(*row)
+            if event.stream in blocked:
+                continue
+            if await _consume(conn, event, consumers.get(event.type, ())):
+                relayed.append(event)
+            else:
+                blocked.add(event.stream)
+        if relayed:
+            await _DONE.run(conn, [event.id for event in relayed])
+    return relayed
+
+
+async def _consume(
+    conn: AsyncConnection, event: OutboxEvent, consumers: Sequence[Consumer]
+) -> bool:
+    """Whether the event is done with: consumed, or dead."""
+    if not consumers:
+        return True
+    try:
+        async with conn.begin_nested():
+            for consume in consumers:
+                await consume(conn, event)
+    except _EVENT_ERRORS as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        return await _refuse(conn, event, error)
+    return True
+
+
+async def _refuse(conn: AsyncConnection, event: OutboxEvent, error: Exception) -> bool:
+    attempts = event.attempts + 1
+    reason = f"{type(error).__name__}: {error}"[:500]
+    dead = attempts >= MAX_ATTEMPTS
+    log.error(
+        "outbox_event_failed", stream=event.stream, seq=event.seq, type=event.type,
+        attempts=attempts, dead=dead, exc_info=error,
+    )  # fmt: skip
+    if dead:
+        await _DEAD.run(conn, event.id, reason)
+        return True
+    ceiling = min(BACKOFF_CAP_S, 0.1 * 2**attempts)
+    await _FAILED.run(conn, event.id, random.uniform(ceiling / 2, ceiling), reason)
+    return False

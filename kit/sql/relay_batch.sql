@@ -1,0 +1,14 @@
+-- The next events to relay, oldest first, of the partitions that no other relay holds.
+--   $1 how many at most
+-- A stream whose first waiting event is backing off is left alone as a whole; the others go on.
+WITH mine AS MATERIALIZED (
+    SELECT partition FROM outbox_partitions FOR UPDATE SKIP LOCKED
+)
+SELECT o.id, o.stream, o.seq, o.type, o.data, o.at, o.attempts
+FROM outbox o
+WHERE o.published_at IS NULL AND o.partition IN (SELECT partition FROM mine)
+  AND NOT EXISTS (
+      SELECT 1 FROM outbox p
+      WHERE p.stream = o.stream AND p.seq <= o.seq AND p.published_at IS NULL
+        AND p.next_attempt_at > clock_timestamp())
+ORDER BY o.id LIMIT $1::integer

@@ -1,0 +1,109 @@
+"""The engine as a program that speaks JSON lines."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dispatch.stdio import read_request, run_stdio
+
+ROOT = Path(__file__).parents[2]
+DAY = ROOT / "../shared/data/mdrp/0o50t100s1p100"
+FEED = ROOT / "../shared/tools/mdrp_feed.py"
+
+REQUEST = {
+    "now_s": 600,
+    "epoch_s": 60,
+    "travel": {"model": "euclidean", "speed_mps": 5.0, "round_up_to_s": 60},
+    "pickup_service_s": 240,
+    "dropoff_service_s": 240,
+    "target_click_to_door_s": 2400,
+    "max_click_to_door_s": 5400,
+    "stores": [{"id": "s", "x_m": 0, "y_m": 0}],
+    "orders": [
+        {"id": "a", "store_id": "s", "x_m": 3000, "y_m": 0, "placed_at_s": 540, "ready_at_s": 600}
+    ],
+    "trip_orders": [],
+    "riders": [
+        {
+            "id": "r",
+            "x_m": 0,
+            "y_m": 301,
+            "free_at_s": 0,
+            "shift_start_s": 0,
+            "shift_end_s": 9000,
+            "trip": None,
+        }
+    ],
+}
+
+
+def answers(*requests: object) -> list[dict[str, object]]:
+    out = io.StringIO()
+    run_stdio(io.StringIO("".join(json.dumps(one) + "\n\n" for one in requests)), out)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_one_answer_a_request() -> None:
+    """Each request gets one line; blank lines get none."""
+    trip = {"rider_id": "r", "store_id": "s", "order_ids": ["a"]}
+    assert answers(REQUEST, REQUEST) == [{"trips": [trip]}, {"trips": [trip]}]
+
+
+def test_travel_is_rounded_up_to_whole_steps() -> None:
+    """301 m at 5 m/s is 60.2 s, so two minutes; 3,000 m is exactly ten."""
+    snapshot = read_request(REQUEST)
+    store, order, rider = snapshot.stores[0], snapshot.orders[0], snapshot.riders[0]
+    assert snapshot.travel.seconds_between(rider.place, store.place) == 120
+    assert snapshot.travel.seconds_between(store.place, order.place) == 600
+    assert order.promised_by_s == 540 + 2400
+
+
+def test_current_trip_arrives_half_a_service_before_the_handover() -> None:
+    """The feed's arrival includes half a pickup service; the snapshot's is at the door."""
+    riding = {
+        **REQUEST["riders"][0],
+        "trip": {"store_id": "s", "order_ids": ["a"], "arrives_at_s": 840},
+    }  # type: ignore[index,dict-item]  # a literal of mixed values
+    request = {**REQUEST, "orders": [], "trip_orders": REQUEST["orders"], "riders": [riding]}
+    trip = read_request(request).riders[0].trip
+    assert trip is not None
+    assert (trip.arrives_at_s, trip.order_ids) == (720, ("a",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"now_s": "noon"},
+        {"travel": {"model": "roads", "speed_mps": 5.0, "round_up_to_s": 60}},
+        {"travel": {"model": "euclidean", "speed_mps": 0.0, "round_up_to_s": 60}},
+        {"stores": []},
+        {"orders": [{"id": "a"}]},
+        {"riders": None},
+    ],
+)
+def test_bad_request_names_its_line(changes: dict[str, object]) -> None:
+    """What cannot be understood raises ValueError with the number of the line."""
+    with pytest.raises(ValueError, match="line 3"):
+        answers(REQUEST, {**REQUEST, **changes})
+
+
+@pytest.mark.skipif(not DAY.is_dir(), reason="the public days are not beside this repository")
+def test_public_day_breaks_no_rule() -> None:
+    """The smallest public day: feasible, everything delivered, better than taking turns."""
+    run = subprocess.run(
+        [sys.executable, str(FEED), "--engine", f"'{sys.executable}' -m dispatch", str(DAY)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    score = json.loads(run.stdout.splitlines()[-1])
+    assert (score["rule_breaks"], score["undelivered"]) == (0, 0)
+    # One order a trip, nearest rider first, scores 4.381 on this day.
+    assert score["excess"] < 3.5

@@ -1,0 +1,147 @@
+"""Channels, the closed set of events, frames and packets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from realtime.bus import EventPacket, PositionPacket, pack_event, pack_position, unpack
+from realtime.channels import Channel, ChannelKind, parse_channel
+from realtime.errors import InvalidChannel, InvalidEvent
+from realtime.event_types import EVENT_TYPES, OrderRider, PickTaskChanged, decode_data
+from realtime.events import check_event, decode_event, encode_event, event_from_row
+from realtime.frames import Frame
+from tests.realtime_support import EPOCH, ORDER, START, position, status
+
+
+def test_channel_names() -> None:
+    """A channel reads back from its text."""
+    for kind in ChannelKind:
+        channel = Channel(kind, "abc_01J")
+        assert parse_channel(str(channel)) == channel
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("order", "kind and an id"),
+        ("", "kind and an id"),
+        ("planet:x", "order, store, rider, city"),
+        ("order:", "1 to 64"),
+        ("order:a b", "1 to 64"),
+        ("order:a:b", "1 to 64"),
+        ("order:{x}", "1 to 64"),
+        ("order:" + "x" * 65, "1 to 64"),
+        ("order:a\n", "1 to 64"),
+    ],
+)
+def test_bad_channel_names(text: str, part: str) -> None:
+    """What is no channel is refused with the reason."""
+    with pytest.raises(InvalidChannel, match=part):
+        parse_channel(text)
+
+
+def test_event_reads_back() -> None:
+    """An event survives its frame, and a row of the outbox gives the same event."""
+    event = status(3, reason="late")
+    frame = encode_event(event)
+    assert decode_event(frame) == event
+    body = json.loads(frame)
+    assert body["op"] == "event"
+    assert body["at"].endswith("Z")
+    assert body["data"]["from"] == "placed"
+    assert event_from_row(str(ORDER), 3, "order.status", event.at, body["data"]) == event
+
+
+def test_null_rider() -> None:
+    """An order without a rider says so."""
+    assert decode_data("order.rider", '{"rider": null}') == OrderRider(None)
+
+
+def test_pick_task_shape() -> None:
+    """A pick task comes whole, as the API names its fields."""
+    line = {
+        "line_id": "lin_1",
+        "sku_id": "sku_1",
+        "name": "Milk",
+        "quantity": 2,
+        "picked": 1,
+        "bin": "A1",
+        "temperature": "chilled",
+        "barcode": "123",
+    }
+    task = {
+        "id": "pck_1",
+        "order_id": "ord_1",
+        "store_id": "sto_1",
+        "status": "picking",
+        "due_at": "2026-01-01T12:00:00Z",
+        "lines": [line],
+    }
+    decoded = decode_data("pick_task.changed", task)
+    assert isinstance(decoded, PickTaskChanged)
+    assert decoded.due_at == START
+    assert decoded.lines[0].bin == "A1"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "raw"),
+    [
+        ("order.exploded", "{}"),
+        ("order.rider", "{}"),
+        ("order.rider", '{"rider": {"name": "Ana", "vehicle": "bike", "phone": "1"}}'),
+        ("order.rider", '{"rider": null, "extra": 1}'),
+        ("order.rider", "{"),
+        ("order.line", {"line_id": "a"}),
+    ],
+)
+def test_poison(event_type: str, raw: str | dict[str, object]) -> None:
+    """An unknown type, a missing or foreign field, broken JSON: none of it passes."""
+    with pytest.raises(InvalidEvent):
+        decode_data(event_type, raw)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        replace(status(1), channel=Channel(ChannelKind.CITY, "cty_1")),
+        replace(status(1), type="order.line"),
+        replace(status(1), seq=0),
+        replace(status(1), at=datetime(2026, 1, 1)),  # noqa: DTZ001 - the point of the case
+    ],
+)
+def test_events_that_do_not_fit_together(event: object) -> None:
+    """Type, channel, data, seq and time are checked against each other."""
+    with pytest.raises(InvalidEvent):
+        check_event(event)  # type: ignore[arg-type]  # parametrize gives objects
+
+
+def test_every_kind_has_events() -> None:
+    """Each channel kind has its types, and each type one kind."""
+    assert {kind for kind, _ in EVENT_TYPES.values()} == set(ChannelKind)
+
+
+def test_packets() -> None:
+    """A packet carries the frame unchanged, and what the hub needs to place it."""
+    assert unpack(pack_event(EPOCH, status(7))) == EventPacket(EPOCH, 7, encode_event(status(7)))
+    packet = unpack(pack_position(ORDER, position(2, "rdr_1")))
+    assert isinstance(packet, PositionPacket)
+    assert (packet.key, packet.at_ms) == ("rdr_1", int(START.timestamp() * 1000) + 2_000)
+    assert json.loads(packet.frame)["rider_id"] == "rdr_1"
+    for wrong in (b"", b"{}", b"x 1 2\n{}", b"e 1 2"):
+        with pytest.raises(ValueError, match="not a packet|invalid literal"):
+            unpack(wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "header"),
+    [(125, b"\x81\x7d"), (126, b"\x81\x7e\x00\x7e"), (65_536, b"\x81\x7f" + b"\0\0\0\0\0\1\0\0")],
+)
+def test_wire_header(size: int, header: bytes) -> None:
+    """The length is written in the shortest of the three forms of RFC 6455."""
+    frame = Frame(b"x" * size)
+    assert frame.wire == header + b"x" * size
+    assert frame.text == "x" * size
