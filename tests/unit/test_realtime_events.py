@@ -132,7 +132,7 @@ def test_packets() -> None:
     assert (packet.key, packet.at_ms) == ("rdr_1", int(START.timestamp() * 1000) + 2_000)
     assert json.loads(packet.frame)["rider_id"] == "rdr_1"
     for wrong in (b"", b"{}", b"x 1 2\n{}", b"e 1 2"):
-        with pytest.raises(ValueError, match="not a packet|invalid literal"):
+        with pytest.raises(ValueError, match=r"not a packet|invalid literal"):
             unpack(wrong)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
+
+from kit.errors import NotFound
 from realtime.channels import Channel, ChannelKind
 from realtime.errors import StreamUnavailable
 from realtime.frames import Frame
@@ -311,3 +314,103 @@ async def test_resume_reads_little_when_nothing_was_missed() -> None:
         answer = await p.answer("subscribed")
         assert (answer["recovered"], answer["seq"]) == (True, 1)
         assert p.world.snapshots_taken == 0
+
+
+async def test_events_during_the_snapshot() -> None:
+    """What happens while the snapshot is read follows it at once, however much it is: neither the
+    reconciler nor another event is needed."""
+    world = World()
+    real = world.snapshot
+    meanwhile = [(1,), tuple(range(2, 400))]
+
+    async def snapshot(principal: Principal, channel: Channel) -> Snapshot:
+        taken = await real(principal, channel)
+        await world.happen(*meanwhile.pop(0))
+        return taken
+
+    world.snapshot = snapshot  # type: ignore[method-assign]  # a port of this test's own
+    async with peer(limits(reconcile_s=60, max_buffered=100), world=world) as p:
+        await p.subscribe()
+        assert (await p.answer("event"))["seq"] == 1
+        await p.subscribe()
+        await until(lambda: len(p.socket.of("event")) == 399)
+        assert [event["seq"] for event in p.socket.of("event")] == list(range(1, 400))
+        assert p.world.snapshots_taken == 2
+
+
+async def test_missed_too_much() -> None:
+    """A client that missed more than the bound of a replay gets a snapshot; at the bound, all."""
+    async with peer(limits(max_replay=5)) as p:
+        await p.world.happen(*range(1, 8))
+        p.send(op="subscribe", channel=str(ORDER), since={"epoch": EPOCH, "seq": 1})
+        assert (await p.answer("subscribed", 1))["recovered"] is False
+        p.send(op="subscribe", channel=str(ORDER), since={"epoch": EPOCH, "seq": 2})
+        assert (await p.answer("subscribed", 2))["recovered"] is True
+        await p.answer("event", 5)
+
+
+async def test_a_new_start_that_fails_is_tried_again() -> None:
+    """When a lost channel cannot have its snapshot now it has it later, without a frame between;
+    when the channel is gone for good the client is told which."""
+    world = World()
+    real = world.snapshot
+    refusals: list[Exception] = []
+
+    async def snapshot(principal: Principal, channel: Channel) -> Snapshot:
+        if refusals:
+            raise refusals.pop()
+        return await real(principal, channel)
+
+    world.snapshot = snapshot  # type: ignore[method-assign]  # a port of this test's own
+    async with peer(limits(reconcile_s=0.02), world=world) as p:
+        await p.subscribe()
+        for seq, refusal in ((1, StreamUnavailable("not now")), (2, NotFound("gone"))):
+            refusals.append(refusal)
+            p.world.bus.lose_next = 1
+            await p.world.happen(seq)
+            p.world.history.trim(ORDER, 0)
+            await until(lambda: not refusals)
+            if seq == 1:
+                assert (await p.answer("snapshot", 2))["seq"] == 1
+        error = await p.answer("error")
+        assert (error["code"], error["channel"]) == ("not_found", str(ORDER))
+        assert p.service.hub.channels == 0
+
+
+async def test_bug_in_a_port_ends_its_session_alone() -> None:
+    """An unexpected error closes that socket with 1011, and is not hidden."""
+    world = World()
+
+    async def authorise(principal: Principal, channel: Channel) -> bool:
+        raise ZeroDivisionError
+
+    world.authorise = authorise  # type: ignore[method-assign]  # a port of this test's own
+    socket = FakeSocket()
+    service = world.service()
+    session = service.open(socket)
+    session.receive(json.dumps({"op": "auth", "ticket": world.ticket()}))
+    session.receive(json.dumps({"op": "subscribe", "channel": str(ORDER)}))
+    with pytest.raises(ZeroDivisionError):
+        await session.run()
+    assert socket.closed is not None
+    assert socket.closed[0] is CloseCode.INTERNAL
+
+
+async def test_failing_revocation_check_ends_nobody() -> None:
+    """The check for ended log-ins goes on after an error, and so does everybody's stream."""
+    world = World()
+    real = world.revoked
+    failures = [ZeroDivisionError()]
+
+    async def revoked(logins: Collection[str]) -> Collection[str]:
+        if failures:
+            raise failures.pop()
+        return await real(logins)
+
+    world.revoked = revoked  # type: ignore[method-assign]  # a port of this test's own
+    async with peer(limits(revocation_s=0.01), world=world) as p:
+        await until(lambda: not failures)
+        world.ended_logins.add(CUSTOMER.session_id)
+        await until(lambda: p.socket.closed)
+        assert p.socket.closed is not None
+        assert p.socket.closed[0] is CloseCode.UNAUTHENTICATED

@@ -1,0 +1,79 @@
+"""From a rider and a sequence of orders to a trip with times."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dispatch.result import Explanation, Stop, StopKind, Trip
+from dispatch.snapshot import Order, Rider, Snapshot, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A trip before its times are written out.
+
+    leave_s, arrives_s: setting out, and standing at the store's door.
+    extends: the rider has the trip already.
+    """
+
+    rider: Rider
+    store: Store
+    orders: tuple[Order, ...]
+    leave_s: float
+    arrives_s: float
+    extends: bool
+    explanation: Explanation
+
+
+def handover_s(
+    now_s: float, arrives_s: float, pickup_service_s: float, ready_s: Sequence[float]
+) -> float:
+    """When the goods change hands: half a service after arrival, and all must be ready."""
+    return max(now_s, arrives_s + pickup_service_s / 2, *ready_s)
+
+
+def write_out(draft: Draft, snapshot: Snapshot) -> Trip:
+    """The trip with every stop's planned times, its riding time and its length."""
+    travel, store = snapshot.travel, draft.store
+    half_s = store.pickup_service_s / 2
+    ready_s = [order.ready_at_s for order in draft.orders]
+    clock_s = half_s + handover_s(snapshot.now_s, draft.arrives_s, store.pickup_service_s, ready_s)
+    order_ids = tuple(order.order_id for order in draft.orders)
+    stops = [
+        Stop(
+            kind=StopKind.PICKUP,
+            place=store.place,
+            order_ids=order_ids,
+            planned_arrival_s=draft.arrives_s,
+            planned_departure_s=clock_s,
+        )
+    ]
+    places = [store.place, *(order.place for order in draft.orders)]
+    legs_s = travel.seconds_between(places[:-1], places[1:]) * draft.rider.travel_factor
+    for order, leg_s in zip(draft.orders, legs_s.tolist(), strict=True):
+        arrival_s = clock_s + leg_s
+        clock_s = arrival_s + snapshot.dropoff_service_s
+        stops.append(
+            Stop(
+                kind=StopKind.DROPOFF,
+                place=order.place,
+                order_ids=(order.order_id,),
+                planned_arrival_s=arrival_s,
+                planned_departure_s=clock_s,
+            )
+        )
+    metres = travel.metres_between([draft.rider.place, *places[:-1]], places)
+    return Trip(
+        rider_id=draft.rider.rider_id,
+        store_id=store.store_id,
+        stops=tuple(stops),
+        order_ids=order_ids,
+        leave_at_s=draft.leave_s,
+        travel_s=draft.arrives_s - draft.leave_s + float(np.sum(legs_s)),
+        explanation=draft.explanation,
+        order_versions=tuple(order.version for order in draft.orders),
+        rider_version=draft.rider.version,
+        distance_m=None if metres is None else float(np.sum(metres)),
+        extends=draft.extends,
+    )
