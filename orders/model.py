@@ -97,17 +97,10 @@ PAYMENT_EDGES: Mapping[PaymentState, frozenset[PaymentState]] = {
 
 def edges() -> frozenset[tuple[str, str, str]]:
     """Every legal edge of the three machines as (machine, from, to)."""
-    tables: tuple[tuple[Machine, Mapping[StrEnum, frozenset[StrEnum]]], ...] = (
-        (Machine.ORDER, dict(ORDER_EDGES)),
-        (Machine.DELIVERY, dict(DELIVERY_EDGES)),
-        (Machine.PAYMENT, dict(PAYMENT_EDGES)),
-    )
-    return frozenset(
-        (machine.value, start.value, end.value)
-        for machine, table in tables
-        for start, ends in table.items()
-        for end in ends
-    )
+    order = {("order", a.value, b.value) for a, ends in ORDER_EDGES.items() for b in ends}
+    delivery = {("delivery", a.value, b.value) for a, to in DELIVERY_EDGES.items() for b in to}
+    payment = {("payment", a.value, b.value) for a, ends in PAYMENT_EDGES.items() for b in ends}
+    return frozenset(order | delivery | payment)
 
 
 FINAL_ORDER_STATES = frozenset(state for state, ends in ORDER_EDGES.items() if not ends)

@@ -32,7 +32,7 @@ def _totals() -> list[Column[int]]:
 
 _TOTAL_ADDS_UP = (
     "total_minor = items_total_minor + tax_minor + delivery_fee_minor + small_order_fee_minor"
-    " - discount_minor + tip_minor AND total_minor >= 0"
+    " - discount_minor + tip_minor AND total_minor > 0"
 )
 
 quotes = Table(
@@ -48,6 +48,8 @@ quotes = Table(
     Column("lat", Double, nullable=False),
     Column("lon", Double, nullable=False),
     Column("address", Text, nullable=False),
+    # Store to door, as ridden; the pick queue subtracts it from the promise.
+    Column("travel_s", Integer, nullable=False),
     Column("promise_low_s", Integer, nullable=False),
     Column("promise_high_s", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
@@ -80,6 +82,7 @@ orders = Table(
     Column("lat", Double, nullable=False),
     Column("lon", Double, nullable=False),
     Column("address", Text, nullable=False),
+    Column("travel_s", Integer, nullable=False),
     Column("delivery_code", id_type(), nullable=False),
     Column("tracking_token", id_type(), nullable=False, unique=True),
     Column("rider_id", id_type()),
@@ -97,6 +100,11 @@ orders = Table(
         "city_id",
         "delivery_status",
         postgresql_where=text("delivery_status NOT IN ('done', 'failed', 'cancelled')"),
+    ),
+    Index(
+        "ix_orders_carried",
+        "rider_id",
+        postgresql_where=text("delivery_status IN ('collected', 'at_door')"),
     ),
     postgresql_with={"fillfactor": "80"},
 )
@@ -178,4 +186,16 @@ order_issues = Table(
     Column("comment", Text),
     Column("at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("order_id", "kind", "line_id"),
+)
+
+coupons = Table(
+    "coupons",
+    metadata,
+    Column("code", id_type(), primary_key=True),
+    Column("percent_bp", Integer, nullable=False),
+    Column("max_discount_minor", BigInteger, nullable=False),
+    Column("min_items_minor", BigInteger, nullable=False),
+    Column("starts_at", DateTime(timezone=True), nullable=False),
+    Column("ends_at", DateTime(timezone=True), nullable=False),
+    CheckConstraint("percent_bp BETWEEN 1 AND 9000", name="percent"),
 )

@@ -6,6 +6,7 @@ repeated blindly), ``succeeded``, ``declined`` and ``failed`` are final.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -82,6 +83,13 @@ async def find(conn: AsyncConnection, operation_id: str) -> Operation:
     return _operation(dict(rows.mappings().one()))
 
 
+async def find_or_none(conn: AsyncConnection, operation_id: str) -> Operation | None:
+    """One operation, or None when the id is not ours."""
+    rows = await conn.execute(select(*_COLUMNS).where(table.c.id == operation_id))
+    row = rows.mappings().first()
+    return None if row is None else _operation(dict(row))
+
+
 async def of_order(conn: AsyncConnection, order_id: str) -> list[Operation]:
     """All operations on an order's payment, oldest first."""
     rows = await conn.execute(
@@ -113,7 +121,11 @@ async def record(
 
 
 async def remember_webhook(
-    conn: AsyncConnection, gateway: str, event_id: str, event_type: str, payload: dict[str, object]
+    conn: AsyncConnection,
+    gateway: str,
+    event_id: str,
+    event_type: str,
+    payload: Mapping[str, object],
 ) -> bool:
     """Keep a webhook; False when it was received before."""
     row = await _STORE_WEBHOOK.first(conn, gateway, event_id, event_type, json_parameter(payload))

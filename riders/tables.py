@@ -85,6 +85,7 @@ trip_stops = Table(
     Column("lon", Double, nullable=False),
     Column("planned_at", DateTime(timezone=True), nullable=False),
     Column("status", Text, nullable=False),
+    Column("cash_due_minor", BigInteger, nullable=False, server_default=text("0")),
     Column("arrived_at", DateTime(timezone=True)),
     Column("completed_at", DateTime(timezone=True)),
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, fields
+from typing import Any
 
 import httpx
 import uvicorn
@@ -17,11 +18,12 @@ from identity.settings import Argon2Settings, IdentitySettings
 from kit.clock import Clock
 from kit.db import Database
 from kit.redis import connect
+from payments.settings import PaymentSettings
 from server.app import ROUTERS, create_app
 from server.settings import HttpSettings, RateLimitSettings, Settings
 from server.wiring import Services
 
-SECRET = "test secret of at least thirty-two bytes"
+SECRET = "a secret for tests, as long as the longest HMAC could possibly want it"
 CHEAP_ARGON2 = Argon2Settings(time_cost=1, memory_cost_kib=8, parallelism=1)
 
 
@@ -38,20 +40,17 @@ def make_services(
     clock: Clock | None = None,
 ) -> Services:
     """Services with what a test has; touching what it has not is an error of the test."""
+    http = http or HttpSettings(rate_limits=RateLimitSettings(enabled=False))
     settings = Settings(
-        http=http or HttpSettings(rate_limits=RateLimitSettings(enabled=False)),
+        http=http,
         identity=identity or identity_settings(),
+        payments=PaymentSettings(deadline_s=http.request_deadline_s / 3),
     )
     # Port 1 refuses at once: Redis that is down.
     client = redis or connect("redis://127.0.0.1:1/0")
-    return Services(
-        settings=settings,
-        database=cast(Database, database),
-        redis=client,
-        clock=clock or Clock(),
-        gateways=cast(Any, None),
-        locations=cast(Any, None),
-    )
+    parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(Services))
+    parts |= {"settings": settings, "database": database, "redis": client}
+    return Services(**{**parts, "clock": clock or Clock()})
 
 
 def app_with(router: APIRouter, services: Services | None = None) -> FastAPI:
@@ -74,8 +73,6 @@ class Served:
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[Served]:
     """The application behind a real socket, with the options of production."""
-    import asyncio
-
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False)

@@ -31,6 +31,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from kit import outbox
+from kit.db import metadata
 from kit.engines import EmbeddedPostgres, EmbeddedValkey
 from realtime.bus import Listener, Publisher
 from realtime.bus_memory import MemoryBus
@@ -341,7 +342,7 @@ async def postgres_pool() -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
             engine = create_async_engine(url)
             async with engine.begin() as conn:
                 tables = [outbox.outbox, outbox.stream_heads, outbox.stream_epoch]
-                await conn.run_sync(lambda sync: outbox.metadata.create_all(sync, tables=tables))
+                await conn.run_sync(lambda sync: metadata.create_all(sync, tables=tables))
                 await conn.execute(outbox.stream_epoch.insert().values(one=1, epoch=EPOCH))
             await engine.dispose()
             async with asyncpg.create_pool(server.url, min_size=1, max_size=4) as pool:

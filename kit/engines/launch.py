@@ -52,7 +52,8 @@ def _enter_namespace(uid: int, gid: int) -> None:
     Path("/proc/self/gid_map").write_text(f"{gid} {outer_gid} 1")
 
 
-def _die_with_parent(parent_pid: int, death_signal: int) -> None:
+def die_with_parent(parent_pid: int, death_signal: int) -> None:
+    """Have the kernel send ``death_signal`` when the parent ends; exit if it is gone already."""
     if sys.platform == "linux" and _libc().prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl: {os.strerror(number)}")
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> None:
             _become_user(int(uid), int(gid))
         elif way == "namespace":
             _enter_namespace(int(uid), int(gid))
-        _die_with_parent(int(parent_pid), int(death_signal))
+        die_with_parent(int(parent_pid), int(death_signal))
     except OSError as error:
         sys.stderr.write(f"cannot start {argv[0]}: {error}\n")
         sys.exit(RIGHTS_REFUSED)

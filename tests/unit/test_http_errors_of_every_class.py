@@ -74,7 +74,7 @@ RAISED: dict[str, tuple[Exception, int, str, bool]] = {
 class EchoIn(RequestModel):
     quantity: Annotated[int, Field(ge=1, le=50)]
     place: LatLon | None = None
-    lines: list[LatLon] = []
+    lines: tuple[LatLon, ...] = ()
 
 
 router = APIRouter(prefix="/v1/test", dependencies=[PUBLIC])

@@ -11,8 +11,8 @@ import pytest
 from realtime.bus import EventPacket, PositionPacket, pack_event, pack_position, unpack
 from realtime.channels import Channel, ChannelKind, parse_channel
 from realtime.errors import InvalidChannel, InvalidEvent
-from realtime.event_types import EVENT_TYPES, OrderRider, PickTaskChanged, decode_data
-from realtime.events import check_event, decode_event, encode_event, event_from_row
+from realtime.event_types import EVENT_TYPES, OrderRider, decode_data
+from realtime.events import StreamEvent, check_event, decode_event, encode_event, event_from_row
 from realtime.frames import Frame
 from tests.realtime_support import EPOCH, ORDER, START, position, status
 
@@ -61,30 +61,93 @@ def test_null_rider() -> None:
     assert decode_data("order.rider", '{"rider": null}') == OrderRider(None)
 
 
-def test_pick_task_shape() -> None:
-    """A pick task comes whole, as the API names its fields."""
-    line = {
+_LINE = {
+    "line_id": "lin_1",
+    "sku_id": "sku_1",
+    "name": "Milk",
+    "quantity": 2,
+    "picked": 1,
+    "missing": 0,
+    "bin": "A1",
+    "temperature": "chilled",
+    "barcode": "123",
+}
+_STOP = {
+    "n": 0,
+    "kind": "pickup",
+    "order_id": "ord_1",
+    "lat": -30.03,
+    "lon": -51.2,
+    "planned_at": "2026-01-01T12:00:00+00:00",
+    "status": "planned",
+    "cash_due": None,
+}
+_WORK = {
+    "stops": [_STOP],
+    "orders": ["ord_1"],
+    "distance_m": 1200,
+    "pay": {"amount_minor": 4500, "currency": "INR"},
+}
+_STATES = {
+    "status": "placed",
+    "delivery_status": "unassigned",
+    "payment_status": "pending",
+    "version": 1,
+}
+# What the features append, field by field.
+_SAMPLES: dict[str, dict[str, object]] = {
+    "order.status": {"machine": "order", "from": None, "to": "placed", "reason": None, **_STATES},
+    "order.line": {
         "line_id": "lin_1",
         "sku_id": "sku_1",
-        "name": "Milk",
         "quantity": 2,
-        "picked": 1,
-        "bin": "A1",
-        "temperature": "chilled",
-        "barcode": "123",
-    }
-    task = {
-        "id": "pck_1",
+        "picked_quantity": 1,
+        "refunded_minor": 500,
+    },
+    "order.rider": {"rider": {"name": "Ana", "vehicle": "bike"}},
+    "pick_task.changed": {
+        "id": "ptk_1",
         "order_id": "ord_1",
         "store_id": "sto_1",
-        "status": "picking",
-        "due_at": "2026-01-01T12:00:00Z",
-        "lines": [line],
-    }
-    decoded = decode_data("pick_task.changed", task)
-    assert isinstance(decoded, PickTaskChanged)
-    assert decoded.due_at == START
-    assert decoded.lines[0].bin == "A1"
+        "status": "queued",
+        "due_at": "2026-01-01T12:00:00.000Z",
+        "picker_id": None,
+        "bags": None,
+        "shelf": None,
+        "version": 1,
+        "lines": [_LINE],
+    },
+    "rider.at_store": {"order_id": "ord_1", "rider_name": "Ana"},
+    "stock.changed": {"sku_id": "sku_1", "on_hand": 5, "reserved": 2, "available": 3},
+    "offer.made": {"id": "ofr_1", "trip": _WORK, "expires_at": "2026-01-01T12:00:00+00:00"},
+    "offer.closed": {"offer_id": "ofr_1", "reason": "accepted"},
+    "trip.changed": {
+        "id": "trp_1",
+        "status": "active",
+        "store_id": "sto_1",
+        "rider_code": "1234",
+        **_WORK,
+    },
+    "order.changed": {
+        "order_id": "ord_1",
+        "store_id": "sto_1",
+        "rider_id": None,
+        "promised_at": {"low": "2026-01-01T12:00:00Z", "high": "2026-01-01T12:10:00Z"},
+        **_STATES,
+    },
+    "rider.changed": {"rider_id": "rdr_1", "status": "free", "name": "Ana", "vehicle": "bike"},
+}
+
+
+@pytest.mark.parametrize("event_type", sorted(EVENT_TYPES))
+def test_what_features_append(event_type: str) -> None:
+    """The shape that a feature appends is read, and its clients are told every field of it."""
+    sample = _SAMPLES[event_type]
+    decoded = decode_data(event_type, json.dumps(sample))
+    assert decode_data(event_type, sample) == decoded
+    channel = Channel(EVENT_TYPES[event_type][0], "abc")
+    told = json.loads(encode_event(StreamEvent(channel, 1, event_type, START, decoded)))["data"]
+    assert sample.keys() <= told.keys()
 
 
 @pytest.mark.parametrize(

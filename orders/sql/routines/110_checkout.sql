@@ -80,13 +80,13 @@ BEGIN
             id, user_id, store_id, city_id, quote_id, status, delivery_status, payment_status,
             items_total_minor, tax_minor, delivery_fee_minor, small_order_fee_minor,
             discount_minor, tip_minor, total_minor, currency, payment_method, gateway,
-            substitution, lat, lon, address, delivery_code, tracking_token, placed_at,
+            substitution, lat, lon, address, travel_s, delivery_code, tracking_token, placed_at,
             promised_low_at, promised_high_at, history_seq
         ) VALUES (
             v_order_id, q.user_id, q.store_id, q.city_id, q.id, 'placed', 'unassigned', 'pending',
             q.items_total_minor, q.tax_minor, q.delivery_fee_minor, q.small_order_fee_minor,
             q.discount_minor, v_tip, v_total, q.currency, p->>'method', p->>'gateway',
-            p->>'substitution', q.lat, q.lon, q.address, p->>'delivery_code',
+            p->>'substitution', q.lat, q.lon, q.address, q.travel_s, p->>'delivery_code',
             p->>'tracking_token', v_now, v_now + make_interval(secs => q.promise_low_s),
             v_now + make_interval(secs => q.promise_high_s), 3
         );
@@ -109,14 +109,12 @@ BEGIN
         INSERT INTO reservation_lines (order_id, sku_id, quantity, open_quantity)
         SELECT v_order_id, l->>'sku_id', (l->>'quantity')::integer, (l->>'quantity')::integer
         FROM jsonb_array_elements(q.lines) AS l;
-        IF v_total > 0 THEN
-            INSERT INTO payment_operations (
-                id, order_id, kind, gateway, method, amount_minor, currency, token, status,
-                next_attempt_at, created_at)
-            VALUES (p->>'operation_id', v_order_id, 'authorise', p->>'gateway', p->>'method',
-                    v_total, q.currency, p->>'token', 'pending',
-                    v_now + make_interval(secs => (p->>'recover_after_s')::float8), v_now);
-        END IF;
+        INSERT INTO payment_operations (
+            id, order_id, kind, gateway, method, amount_minor, currency, token, status,
+            next_attempt_at, created_at)
+        VALUES (p->>'operation_id', v_order_id, 'authorise', p->>'gateway', p->>'method',
+                v_total, q.currency, p->>'token', 'pending',
+                v_now + make_interval(secs => (p->>'recover_after_s')::float8), v_now);
         UPDATE quotes SET order_id = v_order_id WHERE id = q.id;
         PERFORM outbox_append('order:' || v_order_id, 'order.status', jsonb_build_object(
             'machine', 'order', 'from', NULL, 'to', 'placed', 'reason', NULL,

@@ -1,4 +1,4 @@
-"""The first tables: from a cart to a settled ledger.
+"""The first tables.
 
 Revision: 0001
 After: None
@@ -42,6 +42,17 @@ def upgrade() -> None:
         sa.CheckConstraint("one = 1", name=op.f("ck_clock_one_row")),
         sa.CheckConstraint("speed > 0", name=op.f("ck_clock_forward")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_clock")),
+    )
+    op.create_table(
+        "coupons",
+        sa.Column("code", sa.Text(collation="C"), nullable=False),
+        sa.Column("percent_bp", sa.Integer(), nullable=False),
+        sa.Column("max_discount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("min_items_minor", sa.BigInteger(), nullable=False),
+        sa.Column("starts_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("percent_bp BETWEEN 1 AND 9000", name=op.f("ck_coupons_percent")),
+        sa.PrimaryKeyConstraint("code", name=op.f("pk_coupons")),
     )
     op.create_table(
         "dead_letters",
@@ -458,6 +469,7 @@ def upgrade() -> None:
         sa.Column("lat", sa.Double(), nullable=False),
         sa.Column("lon", sa.Double(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("travel_s", sa.Integer(), nullable=False),
         sa.Column("delivery_code", sa.Text(collation="C"), nullable=False),
         sa.Column("tracking_token", sa.Text(collation="C"), nullable=False),
         sa.Column("rider_id", sa.Text(collation="C"), nullable=True),
@@ -470,7 +482,7 @@ def upgrade() -> None:
             "refunded_minor BETWEEN 0 AND total_minor", name=op.f("ck_orders_refunded")
         ),
         sa.CheckConstraint(
-            "total_minor = items_total_minor + tax_minor + delivery_fee_minor + small_order_fee_minor - discount_minor + tip_minor AND total_minor >= 0",
+            "total_minor = items_total_minor + tax_minor + delivery_fee_minor + small_order_fee_minor - discount_minor + tip_minor AND total_minor > 0",
             name=op.f("ck_orders_total"),
         ),
         sa.ForeignKeyConstraint(
@@ -482,6 +494,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("quote_id", name=op.f("uq_orders_quote_id")),
         sa.UniqueConstraint("tracking_token", name=op.f("uq_orders_tracking_token")),
         postgresql_with={"fillfactor": "80"},
+    )
+    op.create_index(
+        "ix_orders_carried",
+        "orders",
+        ["rider_id"],
+        unique=False,
+        postgresql_where=sa.text("delivery_status IN ('collected', 'at_door')"),
     )
     op.create_index("ix_orders_store_id_id", "orders", ["store_id", "id"], unique=False)
     op.create_index(
@@ -556,13 +575,14 @@ def upgrade() -> None:
         sa.Column("lat", sa.Double(), nullable=False),
         sa.Column("lon", sa.Double(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("travel_s", sa.Integer(), nullable=False),
         sa.Column("promise_low_s", sa.Integer(), nullable=False),
         sa.Column("promise_high_s", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("order_id", sa.Text(collation="C"), nullable=True),
         sa.CheckConstraint(
-            "total_minor = items_total_minor + tax_minor + delivery_fee_minor + small_order_fee_minor - discount_minor + tip_minor AND total_minor >= 0",
+            "total_minor = items_total_minor + tax_minor + delivery_fee_minor + small_order_fee_minor - discount_minor + tip_minor AND total_minor > 0",
             name=op.f("ck_quotes_total"),
         ),
         sa.ForeignKeyConstraint(
@@ -833,6 +853,7 @@ def upgrade() -> None:
         sa.Column("lon", sa.Double(), nullable=False),
         sa.Column("planned_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("cash_due_minor", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("arrived_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
@@ -911,6 +932,11 @@ def downgrade() -> None:
         postgresql_where=sa.text("delivery_status NOT IN ('done', 'failed', 'cancelled')"),
     )
     op.drop_index("ix_orders_store_id_id", table_name="orders")
+    op.drop_index(
+        "ix_orders_carried",
+        table_name="orders",
+        postgresql_where=sa.text("delivery_status IN ('collected', 'at_door')"),
+    )
     op.drop_table("orders")
     op.drop_index(op.f("ix_earnings_rider_id"), table_name="earnings")
     op.drop_table("earnings")
@@ -972,6 +998,7 @@ def downgrade() -> None:
     op.drop_table("idempotency_keys")
     op.drop_table("declines")
     op.drop_table("dead_letters")
+    op.drop_table("coupons")
     op.drop_table("clock")
     op.drop_table("cities")
     op.drop_table("categories")

@@ -1,0 +1,141 @@
+"""Access tokens (JWT, HS256, short) and refresh tokens (random, stored as hashes).
+
+Times are virtual, so they are checked here against the system's clock and not by the library.
+The key id in the header is derived from the secret: during a rotation both secrets verify.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from identity.errors import TokenExpired, TokenInvalid
+from identity.model import Actor, Role
+from identity.settings import IdentitySettings
+from kit.clock import Clock
+
+ALGORITHM = "HS256"
+# Clocks of processes share their anchors; this covers the few milliseconds between machines.
+LEEWAY_S = 2.0
+TOKEN_MAX_CHARACTERS = 4096
+_REQUIRED = ["iss", "aud", "sub", "sid", "role", "iat", "exp"]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A fresh refresh token and what is stored of it."""
+
+    text: str
+    hash: bytes
+
+
+class Tokens:
+    """Signs and verifies; knows no database."""
+
+    def __init__(self, settings: IdentitySettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        current = settings.jwt_secret.get_secret_value().encode()
+        self._key_id = key_id(current)
+        self._keys = {self._key_id: current}
+        if settings.jwt_previous_secret is not None:
+            previous = settings.jwt_previous_secret.get_secret_value().encode()
+            self._keys.setdefault(key_id(previous), previous)
+
+    def access(self, actor: Actor) -> str:
+        """A token that proves ``actor`` for ``access_life_s`` virtual seconds."""
+        now_s = self._clock.now_s()
+        claims: dict[str, object] = {
+            "iss": self._settings.issuer,
+            "aud": self._settings.audience,
+            "sub": actor.user_id,
+            "sid": actor.session_id,
+            "role": actor.role.value,
+            "iat": now_s,
+            "exp": now_s + self._settings.access_life_s,
+        }
+        if actor.store_ids:
+            claims["stores"] = sorted(actor.store_ids)
+        if actor.city_ids:
+            claims["cities"] = sorted(actor.city_ids)
+        if actor.rider_id is not None:
+            claims["rider"] = actor.rider_id
+        return jwt.encode(
+            claims, self._keys[self._key_id], algorithm=ALGORITHM, headers={"kid": self._key_id}
+        )
+
+    def verify(self, token: str) -> Actor:
+        """The actor of an access token.  Raises ``TokenInvalid`` or ``TokenExpired``."""
+        claims = self._claims(token)
+        try:
+            expires_s, issued_s = float(claims["exp"]), float(claims["iat"])
+            actor = Actor(
+                user_id=_text(claims["sub"]),
+                role=Role(claims["role"]),
+                session_id=_text(claims["sid"]),
+                store_ids=frozenset(map(_text, claims.get("stores", ()))),
+                city_ids=frozenset(map(_text, claims.get("cities", ()))),
+                rider_id=None if claims.get("rider") is None else _text(claims["rider"]),
+            )
+        except (TypeError, ValueError) as error:
+            raise _invalid() from error
+        now_s = self._clock.now_s()
+        if not now_s < expires_s + LEEWAY_S:
+            raise TokenExpired("Your access token has expired; refresh it.")
+        if not issued_s <= now_s + LEEWAY_S:
+            raise _invalid()
+        return actor
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        if len(token) > TOKEN_MAX_CHARACTERS:
+            raise _invalid()
+        try:
+            key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
+            if key is None:
+                raise _invalid()
+            return jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                issuer=self._settings.issuer,
+                audience=self._settings.audience,
+                options={
+                    "require": _REQUIRED,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError) as error:
+            raise _invalid() from error
+
+
+def key_id(secret: bytes) -> str:
+    """A name for a secret that does not give it away."""
+    return hashlib.sha256(b"darkstore jwt key id\0" + secret).hexdigest()[:16]
+
+
+def new_refresh_token() -> RefreshToken:
+    """256 random bits."""
+    text = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    return RefreshToken(text, refresh_hash(text))
+
+
+def refresh_hash(token: str) -> bytes:
+    """What the database keeps.  Plain SHA-256: 256 random bits cannot be guessed from it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a claim is not text")
+    return value
+
+
+def _invalid() -> TokenInvalid:
+    return TokenInvalid("This access token is not valid; log in again.")

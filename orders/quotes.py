@@ -1,0 +1,220 @@
+"""Serviceability and quotes: which store serves a point, what a basket costs, by when it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatch.promise import PromiseInputs, PromiseRange, promise
+from geo.distances import Point
+from kit.clock import Clock
+from kit.ids import new_id
+from kit.money import portion
+from kit.sql import load
+from orders.errors import (
+    CouponExpired,
+    CouponNotApplicable,
+    CouponUnknown,
+    NotServiceable,
+    StockShort,
+    StorePaused,
+    UnknownProduct,
+)
+from orders.pricing import BasketLine, Coupon, Totals, price
+from orders.settings import OrderSettings
+from orders.tables import coupons, quotes
+from orders.territory import StorePlace, Territory
+
+_BASKET = load("orders", "basket")
+_STORE_LOAD = load("orders", "store_load")
+
+# A typical gap between two riders becoming free, for a city of some tens of riders: a delivery
+# keeps a rider for about twelve minutes.
+RIDER_CYCLE_S = 720.0
+# A free rider's way to the store; dispatch keeps riders near stores.
+TYPICAL_APPROACH_S = 90.0
+TYPICAL_LINES, TYPICAL_UNITS = 4, 6
+
+
+@dataclass(frozen=True, slots=True)
+class WantedLine:
+    sku_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteRequest:
+    """``store_id`` may be None: then the store that serves the drop-off."""
+
+    user_id: str
+    store_id: str | None
+    lines: tuple[WantedLine, ...]
+    dropoff: Point
+    address: str
+    coupon: str | None = None
+    tip_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Serviceability:
+    store: StorePlace | None
+    promise: PromiseRange | None
+    reason: str | None
+
+
+async def serviceability(
+    conn: AsyncConnection, territory: Territory, settings: OrderSettings, point: Point
+) -> Serviceability:
+    """Which store serves a point now and how fast; otherwise why not."""
+    try:
+        store, travel_s = _serving_store(territory, settings, None, point)
+        told = await _promise(conn, store, travel_s, TYPICAL_LINES, TYPICAL_UNITS)
+    except (NotServiceable, StorePaused) as refusal:
+        return Serviceability(None, None, refusal.code)
+    return Serviceability(store, told, None)
+
+
+def _serving_store(
+    territory: Territory, settings: OrderSettings, store_id: str | None, point: Point
+) -> tuple[StorePlace, float]:
+    store = territory.store_for(point)
+    if store is None:
+        raise NotServiceable("We do not deliver to that address yet.")
+    if store_id is not None and store_id != store.store_id:
+        raise NotServiceable(
+            "That address is served by another store.", extra={"store_id": store.store_id}
+        )
+    travel_s = territory.travel_s(store.city_id, store.point, point)
+    if travel_s > settings.max_travel_s:
+        raise NotServiceable("That address is too far for a rider at the moment.")
+    return store, travel_s
+
+
+async def _promise(
+    conn: AsyncConnection, store: StorePlace, travel_s: float, lines: int, units: int
+) -> PromiseRange:
+    busy = await _STORE_LOAD.one(conn, store.store_id)
+    if not busy.open:
+        raise StorePaused(busy.paused_reason or "The store is paused; try again in some minutes.")
+    return promise(
+        PromiseInputs(
+            lines=lines,
+            units=units,
+            orders_ahead=busy.orders_ahead,
+            pickers=busy.pickers,
+            riders_free=busy.riders_free,
+            expected_rider_wait_s=RIDER_CYCLE_S / max(1, busy.riders_on_shift),
+            approach_s=TYPICAL_APPROACH_S,
+            travel_s=travel_s,
+        )
+    )
+
+
+async def create_quote(
+    conn: AsyncConnection,
+    territory: Territory,
+    settings: OrderSettings,
+    clock: Clock,
+    request: QuoteRequest,
+) -> str:
+    """Snapshot price and promise of a basket; returns the quote's id.
+
+    Raises NotServiceable, StorePaused, UnknownProduct, StockShort, CouponUnknown, CouponExpired,
+    CouponNotApplicable.
+    """
+    store, travel_s = _serving_store(territory, settings, request.store_id, request.dropoff)
+    basket = await read_basket(conn, store.store_id, request.lines)
+    coupon = await _coupon(conn, clock, request.coupon, basket)
+    lines, totals = price(basket, settings.fees, request.tip_minor, coupon)
+    units = sum(line.quantity for line in lines)
+    told = await _promise(conn, store, travel_s, len(lines), units)
+    quote_id = new_id("quo")
+    now = clock.now()
+    await conn.execute(
+        quotes.insert().values(
+            id=quote_id,
+            user_id=request.user_id,
+            store_id=store.store_id,
+            city_id=store.city_id,
+            lines=[asdict(line) for line in lines],
+            **total_columns(totals),
+            currency=store.currency,
+            lat=request.dropoff.lat,
+            lon=request.dropoff.lon,
+            address=request.address,
+            travel_s=round(travel_s),
+            promise_low_s=told.low_s,
+            promise_high_s=told.high_s,
+            created_at=now,
+            expires_at=clock.after(settings.quote_life_s),
+        )
+    )
+    return quote_id
+
+
+def total_columns(totals: Totals) -> dict[str, int]:
+    return {**asdict(totals), "total_minor": totals.total_minor}
+
+
+async def read_basket(
+    conn: AsyncConnection, store_id: str, wanted: Sequence[WantedLine]
+) -> tuple[BasketLine, ...]:
+    """Today's prices for the wanted lines, in their order.
+
+    Raises UnknownProduct for what the store does not sell and StockShort for what has run out.
+    """
+    rows = {
+        row.sku_id: row for row in await _BASKET.all(conn, store_id, [w.sku_id for w in wanted])
+    }
+    unknown = [line.sku_id for line in wanted if line.sku_id not in rows]
+    if unknown:
+        raise UnknownProduct(
+            "The store does not sell all of these products; take them out and ask again.",
+            errors=[{"field": "lines", "detail": f"unknown product {sku}"} for sku in unknown],
+        )
+    short = [
+        {
+            "sku_id": line.sku_id,
+            "requested": line.quantity,
+            "available": max(0, rows[line.sku_id].available),
+        }
+        for line in wanted
+        if rows[line.sku_id].available < line.quantity
+    ]
+    if short:
+        raise StockShort("Some products have just run short.", extra={"lines": short})
+    return tuple(
+        BasketLine(
+            line.sku_id,
+            rows[line.sku_id].name,
+            line.quantity,
+            rows[line.sku_id].price_minor,
+            rows[line.sku_id].tax_rate_bp,
+            rows[line.sku_id].weight_g,
+        )
+        for line in wanted
+    )
+
+
+async def _coupon(
+    conn: AsyncConnection, clock: Clock, code: str | None, basket: Sequence[BasketLine]
+) -> Coupon | None:
+    if code is None:
+        return None
+    row = (
+        await conn.execute(select(coupons).where(coupons.c.code == code.strip().upper()))
+    ).first()
+    if row is None:
+        raise CouponUnknown("There is no such coupon; check its spelling.")
+    if not row.starts_at <= clock.now() < row.ends_at:
+        raise CouponExpired("This coupon is not valid now; order without it or use another.")
+    items_total = sum(line.quantity * line.unit_price_minor for line in basket)
+    if items_total < row.min_items_minor or portion(items_total, row.percent_bp) == 0:
+        raise CouponNotApplicable(
+            "The basket is too small for this coupon.",
+            extra={"min_items_minor": row.min_items_minor},
+        )
+    return Coupon(row.code, row.percent_bp, row.max_discount_minor, row.min_items_minor)

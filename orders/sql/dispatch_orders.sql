@@ -1,0 +1,15 @@
+-- Orders of a city that still need a rider.
+--   $1 city id
+SELECT o.id, o.store_id, o.status, o.version, o.lat, o.lon, o.placed_at, o.promised_high_at,
+       o.packed_at, o.tip_minor, o.gateway, o.total_minor - o.refunded_minor AS owed_minor,
+       t.status AS pick_status, t.claimed_at,
+       (SELECT count(*) FROM order_lines l WHERE l.order_id = o.id) AS lines,
+       (SELECT coalesce(sum(l.quantity), 0) FROM order_lines l WHERE l.order_id = o.id) AS units,
+       (SELECT coalesce(sum(l.quantity * l.weight_g), 0) FROM order_lines l
+        WHERE l.order_id = o.id) AS weight_g,
+       ARRAY(SELECT d.rider_id FROM declines d WHERE d.order_id = o.id) AS declined_by
+FROM orders o
+LEFT JOIN pick_tasks t ON t.order_id = o.id
+WHERE o.city_id = $1::text AND o.delivery_status = 'unassigned'
+  AND o.status IN ('confirmed', 'picking', 'packed')
+ORDER BY o.id LIMIT 2000

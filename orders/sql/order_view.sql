@@ -1,0 +1,15 @@
+-- Everything that an order's view shows, in one row.
+--   $1 order id
+SELECT o.*, r.name AS rider_name, r.vehicle AS rider_vehicle, s.lat AS store_lat, s.lon AS store_lon,
+       s.name AS store_name,
+       (SELECT jsonb_agg(jsonb_build_object(
+            'line_id', l.line_id, 'sku_id', l.sku_id, 'name', l.name, 'quantity', l.quantity,
+            'unit_price_minor', l.unit_price_minor, 'line_total_minor', l.line_total_minor,
+            'tax_minor', l.tax_minor, 'picked_quantity', l.picked_quantity,
+            'missing_quantity', l.missing_quantity, 'refunded_minor', l.refunded_minor
+        ) ORDER BY l.n) FROM order_lines l WHERE l.order_id = o.id) AS lines,
+       (SELECT w.stars FROM ratings w WHERE w.order_id = o.id) AS stars
+FROM orders o
+JOIN stores s ON s.id = o.store_id
+LEFT JOIN riders r ON r.id = o.rider_id
+WHERE o.id = $1::text

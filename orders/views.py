@@ -1,0 +1,157 @@
+"""Orders and quotes as API.md shows them: plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.errors import NotFound
+from kit.sql import load
+from orders.errors import QuoteNotFound
+from orders.tables import quotes
+
+_ORDER_VIEW = load("orders", "order_view")
+_HISTORY = load("orders", "history")
+
+TOTALS = (
+    "items_total", "tax", "delivery_fee", "small_order_fee", "discount", "tip", "total",
+)  # fmt: skip
+
+# A database row by column name.
+Record = Mapping[str, Any]
+
+
+def money(amount_minor: int, currency: str) -> dict[str, object]:
+    return {"amount_minor": amount_minor, "currency": currency}
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """UTC with milliseconds and a ``Z``."""
+    if moment is None:
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def read_order(conn: AsyncConnection, order_id: str) -> Record:
+    """All columns of an order with its lines, store and rider.  Raises NotFound."""
+    rows = await _ORDER_VIEW.dicts(conn, order_id)
+    if not rows:
+        raise NotFound("There is no such order.")
+    return rows[0]
+
+
+async def order_view(
+    conn: AsyncConnection, order_id: str, *, with_code: bool, eta_at: datetime | None = None
+) -> dict[str, object]:
+    """An order as its customer (``with_code``) or anybody else may see it."""
+    return shape_order(await read_order(conn, order_id), with_code=with_code, eta_at=eta_at)
+
+
+def shape_order(
+    order: Record, *, with_code: bool, eta_at: datetime | None = None
+) -> dict[str, object]:
+    """The view of an order that was read before.
+
+    ``eta_at`` None means that nobody has predicted anything better than the promise.
+    """
+    currency = order["currency"]
+    middle = order["promised_low_at"] + (order["promised_high_at"] - order["promised_low_at"]) / 2
+    over = order["delivery_status"] in ("done", "failed", "cancelled")
+    view: dict[str, object] = {
+        "id": order["id"],
+        "number": order["number"],
+        "status": order["status"],
+        "delivery_status": order["delivery_status"],
+        "payment_status": order["payment_status"],
+        "payment_method": order["payment_method"],
+        "store_id": order["store_id"],
+        "lines": [_line(line, currency) for line in order["lines"]],
+        **{name: money(order[f"{name}_minor"], currency) for name in TOTALS},
+        "refunded": money(order["refunded_minor"], currency),
+        "substitution": order["substitution"],
+        "dropoff": {"lat": order["lat"], "lon": order["lon"], "address": order["address"]},
+        "placed_at": rfc3339(order["placed_at"]),
+        "promised_at": {
+            "low": rfc3339(order["promised_low_at"]),
+            "high": rfc3339(order["promised_high_at"]),
+        },
+        "eta": None if over else rfc3339(eta_at or middle),
+        "delivered_at": rfc3339(order["delivered_at"]),
+        "rider": rider_card(order),
+        "rating": order["stars"],
+        "version": order["version"],
+    }
+    if with_code:
+        view["delivery_code"] = order["delivery_code"]
+        view["tracking_token"] = order["tracking_token"]
+    return view
+
+
+def rider_card(order: Record) -> dict[str, object] | None:
+    """What a customer may know of the rider: a first name and a vehicle."""
+    if order["rider_id"] is None:
+        return None
+    return {"name": order["rider_name"].split()[0], "vehicle": order["rider_vehicle"]}
+
+
+def _line(line: Record, currency: str) -> dict[str, object]:
+    return {
+        "line_id": line["line_id"],
+        "sku_id": line["sku_id"],
+        "name": line["name"],
+        "quantity": line["quantity"],
+        "unit_price": money(line["unit_price_minor"], currency),
+        "line_total": money(line["line_total_minor"], currency),
+        "picked_quantity": line["picked_quantity"],
+        "missing_quantity": line["missing_quantity"],
+        "refunded": money(line["refunded_minor"], currency),
+    }
+
+
+async def history_view(conn: AsyncConnection, order_id: str) -> list[dict[str, object]]:
+    """The entries of all three machines in one sequence, oldest first."""
+    return [
+        {
+            "seq": row.seq,
+            "machine": row.machine,
+            "from": row.from_state,
+            "to": row.to_state,
+            "at": rfc3339(row.at),
+            "actor": row.actor,
+            "reason": row.reason,
+        }
+        for row in await _HISTORY.all(conn, order_id)
+    ]
+
+
+async def quote_view(conn: AsyncConnection, quote_id: str, user_id: str) -> dict[str, object]:
+    """A quote for its customer.  Raises QuoteNotFound."""
+    row = (
+        await conn.execute(
+            select(quotes).where(quotes.c.id == quote_id, quotes.c.user_id == user_id)
+        )
+    ).mappings().first()  # fmt: skip
+    if row is None:
+        raise QuoteNotFound("There is no such quote; ask for a new one.")
+    currency = row["currency"]
+    return {
+        "id": row["id"],
+        "store_id": row["store_id"],
+        "lines": [
+            {
+                "sku_id": line["sku_id"],
+                "name": line["name"],
+                "quantity": line["quantity"],
+                "unit_price": money(line["unit_price_minor"], currency),
+                "line_total": money(line["line_total_minor"], currency),
+            }
+            for line in row["lines"]
+        ],
+        **{name: money(row[f"{name}_minor"], currency) for name in TOTALS},
+        "promise": {"low_s": row["promise_low_s"], "high_s": row["promise_high_s"]},
+        "expires_at": rfc3339(row["expires_at"]),
+    }

@@ -1,0 +1,205 @@
+"""The closed set of events: for every type its channel kind and the shape of its ``data``.
+
+Times are aware UTC, money is integer minor units, coordinates are WGS 84 degrees.  Unknown fields
+are refused, so that what a feature appends and what the clients are told cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from realtime.channels import ChannelKind
+from realtime.errors import InvalidEvent
+
+
+class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every ``data`` is."""
+
+
+class Money(EventData, frozen=True):
+    amount_minor: int
+    currency: str
+
+
+class Promise(EventData, frozen=True):
+    low: datetime
+    high: datetime
+
+
+class RiderCard(EventData, frozen=True):
+    """What a customer may know of a rider."""
+
+    name: str
+    vehicle: str
+
+
+class OrderStatus(EventData, frozen=True):
+    """One step of one of an order's three machines, and where all three stand after it."""
+
+    machine: Literal["order", "delivery", "payment"]
+    to: str
+    status: str
+    delivery_status: str
+    payment_status: str
+    version: int
+    from_: str | None = msgspec.field(name="from")
+    reason: str | None = None
+    promised_at: Promise | None = None
+    rider: RiderCard | None = None
+
+
+class OrderLine(EventData, frozen=True):
+    line_id: str
+    sku_id: str
+    quantity: int
+    picked_quantity: int
+    refunded_minor: int
+
+
+class OrderRider(EventData, frozen=True):
+    """Who carries the order now; ``null`` when nobody does any more."""
+
+    rider: RiderCard | None
+
+
+class PickLine(EventData, frozen=True):
+    line_id: str
+    sku_id: str
+    name: str
+    quantity: int
+    picked: int
+    missing: int
+    bin: str | None
+    temperature: str | None
+    barcode: str | None
+
+
+class PickTaskChanged(EventData, frozen=True):
+    """The whole pick task, so that a client replaces what it has."""
+
+    id: str
+    order_id: str
+    store_id: str
+    status: str
+    due_at: datetime
+    lines: tuple[PickLine, ...]
+    picker_id: str | None = None
+    bags: int | None = None
+    shelf: str | None = None
+    version: int | None = None
+
+
+class RiderAtStore(EventData, frozen=True):
+    order_id: str
+    rider_name: str
+
+
+class StockChanged(EventData, frozen=True):
+    """Units in a store; ``available`` is what can still be promised."""
+
+    sku_id: str
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class TripStop(EventData, frozen=True):
+    n: int
+    kind: Literal["pickup", "dropoff"]
+    order_id: str
+    lat: float
+    lon: float
+    planned_at: datetime | None = None
+    status: str | None = None
+    cash_due: Money | None = None
+
+
+class OfferedTrip(EventData, frozen=True):
+    """``orders`` is how many, or which."""
+
+    stops: tuple[TripStop, ...]
+    orders: int | tuple[str, ...]
+    distance_m: float
+    pay: Money
+
+
+class OfferMade(EventData, frozen=True):
+    id: str
+    trip: OfferedTrip
+    expires_at: datetime
+
+
+class OfferClosed(EventData, frozen=True):
+    offer_id: str
+    reason: str
+
+
+class TripChanged(EventData, frozen=True):
+    """The whole trip, so that a client replaces what it has."""
+
+    id: str
+    status: str
+    store_id: str
+    rider_code: str
+    stops: tuple[TripStop, ...]
+    orders: tuple[str, ...]
+    distance_m: float
+    pay: Money
+
+
+class CityOrderChanged(EventData, frozen=True):
+    order_id: str
+    status: str
+    delivery_status: str
+    payment_status: str
+    version: int
+    store_id: str | None = None
+    rider_id: str | None = None
+    promised_at: Promise | None = None
+
+
+class CityRiderChanged(EventData, frozen=True):
+    rider_id: str
+    status: str
+    name: str | None = None
+    vehicle: str | None = None
+    trip_id: str | None = None
+
+
+EVENT_TYPES: Final[Mapping[str, tuple[ChannelKind, type[EventData]]]] = {
+    "order.status": (ChannelKind.ORDER, OrderStatus),
+    "order.line": (ChannelKind.ORDER, OrderLine),
+    "order.rider": (ChannelKind.ORDER, OrderRider),
+    "pick_task.changed": (ChannelKind.STORE, PickTaskChanged),
+    "rider.at_store": (ChannelKind.STORE, RiderAtStore),
+    "stock.changed": (ChannelKind.STORE, StockChanged),
+    "offer.made": (ChannelKind.RIDER, OfferMade),
+    "offer.closed": (ChannelKind.RIDER, OfferClosed),
+    "trip.changed": (ChannelKind.RIDER, TripChanged),
+    "order.changed": (ChannelKind.CITY, CityOrderChanged),
+    "rider.changed": (ChannelKind.CITY, CityRiderChanged),
+}
+
+_DECODERS = {name: msgspec.json.Decoder(shape) for name, (_, shape) in EVENT_TYPES.items()}
+
+
+def decode_data(event_type: str, raw: bytes | str | Mapping[str, object]) -> EventData:
+    """The typed ``data`` of an event, from JSON text or from a mapping.
+
+    Raises :class:`InvalidEvent` for a type outside the closed set and for data that do not fit it.
+    """
+    decoder = _DECODERS.get(event_type)
+    if decoder is None:
+        raise InvalidEvent(f"There is no event type {event_type!r}.")
+    try:
+        if isinstance(raw, bytes | str):
+            return decoder.decode(raw)
+        return msgspec.convert(raw, EVENT_TYPES[event_type][1])
+    except msgspec.ValidationError as error:
+        raise InvalidEvent(f"The data of {event_type} do not fit: {error}.") from error
+    except msgspec.DecodeError as error:
+        raise InvalidEvent(f"The data of {event_type} are not JSON: {error}.") from error

@@ -1,0 +1,152 @@
+"""What city ops and support call: orders and riders of their scope, and the hand on the wheel."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from identity.model import Actor, Role
+from kit.errors import IllegalTransition, NotFound
+from kit.sql import load
+from ledger.postings import trial_balance
+from orders import deliveries
+from orders.access import visible_order
+from orders.model import OrderState
+from orders.views import rfc3339, shape_order
+from riders import trips
+from server.api.access import ServicesDep, allow
+from server.api.schemas import (
+    PAGE_LIMIT_DEFAULT,
+    CursorText,
+    IdText,
+    PageLimit,
+    PageOf,
+    RequestModel,
+    ShortText,
+    decode_cursor,
+)
+from server.api.writes import Reply, write
+
+router = APIRouter(prefix="/v1/ops", tags=["ops"])
+
+Staff = Annotated[Actor, allow(Role.STORE_MANAGER, Role.SUPPORT, Role.OPS, Role.ADMIN)]
+CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
+
+_ORDERS = load("orders", "city_orders")
+_RIDERS = load("orders", "city_riders")
+
+
+class UnassignIn(RequestModel):
+    reason: ShortText = Field(min_length=1)
+
+
+class ReturnIn(RequestModel):
+    restock: bool = Field(description="Whether the goods are fit for the shelf")
+
+
+@router.get("/orders")
+async def list_orders(
+    services: ServicesDep,
+    actor: Staff,
+    status: Annotated[list[OrderState] | None, Query()] = None,
+    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    cursor: CursorText | None = None,
+) -> dict[str, object]:
+    """Orders of the stores and cities that the caller looks after, newest first."""
+    before = decode_cursor(cursor, str)[0] if cursor else None
+    wanted = None if status is None else [state.value for state in status]
+    async with services.database.begin() as conn:
+        ids = await _ORDERS.all(
+            conn, sorted(actor.store_ids), sorted(actor.city_ids), actor.role is Role.ADMIN,
+            wanted, before, limit + 1,
+        )  # fmt: skip
+        rows = [await services.tracking.order_record(conn, row.id) for row in ids]
+    return PageOf(rows, limit).body(
+        lambda row: shape_order(row, with_code=False), lambda row: (row["id"],)
+    )
+
+
+@router.get("/cities/{city_id}/riders")
+async def list_riders(city_id: IdText, services: ServicesDep, actor: CityOps) -> dict[str, object]:
+    """A city's riders: on shift or not, on a trip or not, and where they were seen last."""
+    _in_city(actor, city_id)
+    async with services.database.begin() as conn:
+        rows = await _RIDERS.all(conn, city_id)
+    fixes = await services.locations.read(city_id, [row.id for row in rows])
+    items = []
+    for row in rows:
+        fix = fixes.get(row.id)
+        items.append(
+            {
+                "rider_id": row.id,
+                "name": row.name,
+                "vehicle": row.vehicle,
+                "on_shift": row.started_at is not None,
+                "shift_ends_at": rfc3339(row.ends_at),
+                "trip_id": row.trip_id,
+                "trip_status": row.trip_status,
+                "position": None if fix is None else {"lat": fix.lat, "lon": fix.lon},
+            }
+        )
+    return {"items": items, "next_cursor": None}
+
+
+def _in_city(actor: Actor, city_id: str) -> None:
+    if not actor.may_act_in_city(city_id):
+        raise NotFound("There is no such city.")
+
+
+@router.post("/orders/{order_id}/unassign")
+async def unassign(
+    order_id: IdText, body: UnassignIn, request: Request, services: ServicesDep, actor: CityOps
+) -> Response:
+    """Take the rider off an order that is not collected yet; dispatch finds another one."""
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        await visible_order(conn, actor, order_id)
+        trip = await trips.active_of_order(conn, order_id)
+        if trip is None:
+            raise IllegalTransition("The order has no rider.")
+        await deliveries.unassign(conn, trip.id, actor.user_id, body.reason)
+        order = await services.tracking.order_record(conn, order_id)
+        return Reply(200, shape_order(order, with_code=False))
+
+    return await write(request, services, actor, use_case)
+
+
+@router.post("/orders/{order_id}/return")
+async def take_back(
+    order_id: IdText, body: ReturnIn, request: Request, services: ServicesDep, actor: Staff
+) -> Response:
+    """An undeliverable order is back in the store."""
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        await visible_order(conn, actor, order_id)
+        await deliveries.take_back(conn, order_id, actor.user_id, restock=body.restock)
+        order = await services.tracking.order_record(conn, order_id)
+        return Reply(200, shape_order(order, with_code=False))
+
+    return await write(request, services, actor, use_case)
+
+
+@router.get("/ledger/trial-balance")
+async def read_trial_balance(
+    services: ServicesDep, actor: Annotated[Actor, allow(Role.ADMIN)]
+) -> dict[str, object]:
+    """Every account's balance; each currency sums to zero."""
+    async with services.database.begin() as conn:
+        balances = await trial_balance(conn)
+    return {
+        "currencies": [
+            {
+                "currency": currency,
+                "accounts": accounts,
+                "sum_minor": sum(accounts.values()),
+            }
+            for currency, accounts in balances.items()
+        ]
+    }

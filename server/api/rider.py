@@ -1,0 +1,299 @@
+"""What a rider's phone calls.  Actions carry a client key and their own time, for replays."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.responses import Response
+
+from identity.model import Actor, Role
+from kit import outbox
+from kit.errors import NotFound
+from kit.redis import RedisError
+from orders import deliveries
+from orders.errors import OnTrip, WrongDeliveryCode
+from orders.views import rfc3339
+from realtime.ports import Point
+from riders import shifts, trips
+from riders.model import TripStatus
+from server.api.access import RateLimiterDep, ServicesDep, allow
+from server.api.schemas import IdText, RequestModel, ShortText
+from server.api.writes import Reply, write
+from server.stream_ports import principal_of, rider_state, take_positions
+
+router = APIRouter(prefix="/v1", tags=["rider"])
+
+RiderActor = Annotated[Actor, allow(Role.RIDER)]
+StopNumber = Annotated[int, Field(ge=1, le=100)]
+HOUR_S = 3600.0
+
+
+class ShiftIn(RequestModel):
+    hours: float = Field(default=8.0, gt=0, le=24)
+
+
+class FixIn(RequestModel):
+    """One fix of the phone; ``t`` is when it was taken."""
+
+    t: AwareDatetime
+    lat: float = Field(ge=-90, le=90)
+    lon: float = Field(ge=-180, le=180)
+    accuracy_m: float | None = Field(default=None, ge=0)
+    speed_mps: float | None = Field(default=None, ge=0)
+    heading_deg: float | None = Field(default=None, ge=0, le=360)
+
+
+class PositionsIn(RequestModel):
+    points: list[FixIn] = Field(min_length=1, max_length=500)
+
+
+class DeclineIn(RequestModel):
+    reason: ShortText = "declined"
+
+
+class ActionIn(RequestModel):
+    """``at``: when the rider did it, if the phone was offline then."""
+
+    at: AwareDatetime | None = None
+
+
+class CompleteIn(ActionIn):
+    otp: str | None = Field(default=None, max_length=10)
+    cash_collected: int | None = Field(default=None, ge=0, description="Minor units")
+
+
+class FailIn(ActionIn):
+    reason: Literal["nobody_there", "refused", "wrong_address", "damaged", "other"]
+
+
+def _rider_id(actor: Actor) -> str:
+    if actor.rider_id is None:
+        raise NotFound("There is no rider for this account.")
+    return actor.rider_id
+
+
+@router.post("/riders/me/shift/start", status_code=201)
+async def start_shift(
+    body: ShiftIn, request: Request, services: ServicesDep, actor: RiderActor
+) -> Response:
+    """Begin a shift; from the first position on there may be offers."""
+    rider_id = _rider_id(actor)
+    length_s = min(body.hours * HOUR_S, services.settings.riders.shift_max_s)
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        rider = await shifts.rider(conn, rider_id)
+        now = services.clock.now()
+        await shifts.start(conn, rider_id, now, now + timedelta(seconds=length_s))
+        shift = await shifts.open_shift(conn, rider_id)
+        assert shift is not None
+        await _tell_city(conn, rider, "on_shift")
+        return Reply(201, _shift(rider_id, shift.id, shift.started_at, shift.ends_at))
+
+    return await write(request, services, actor, use_case)
+
+
+def _shift(
+    rider_id: str, shift_id: str, started_at: datetime, ends_at: datetime
+) -> dict[str, object]:
+    return {
+        "id": shift_id,
+        "rider_id": rider_id,
+        "started_at": rfc3339(started_at),
+        "ends_at": rfc3339(ends_at),
+    }
+
+
+@router.post("/riders/me/shift/stop")
+async def stop_shift(request: Request, services: ServicesDep, actor: RiderActor) -> Response:
+    """End the shift.  Somebody on a trip finishes it first."""
+    rider_id = _rider_id(actor)
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        rider = await shifts.rider(conn, rider_id)
+        if await shifts.on_trip(conn, rider_id):
+            raise OnTrip("Finish your trip before you end the shift.")
+        await shifts.stop(conn, rider_id, services.clock.now())
+        await _tell_city(conn, rider, "off_shift")
+        return Reply(200, {"rider_id": rider_id, "on_shift": False})
+
+    response = await write(request, services, actor, use_case)
+    async with services.database.begin() as conn:
+        card = await shifts.rider(conn, rider_id)
+    try:
+        await services.locations.forget(card.city_id, rider_id)
+    except (RedisError, TimeoutError):
+        # Off shift is what keeps offers away; a stale dot on the map goes with the next restart.
+        return response
+    return response
+
+
+async def _tell_city(conn: AsyncConnection, rider: shifts.RiderCard, status: str) -> None:
+    data = {
+        "rider_id": rider.rider_id,
+        "status": status,
+        "name": rider.name,
+        "vehicle": rider.vehicle,
+    }
+    await outbox.append(conn, f"city:{rider.city_id}", "rider.changed", data)
+
+
+@router.post("/riders/me/positions")
+async def send_positions(
+    body: PositionsIn, request: Request, services: ServicesDep, actor: RiderActor
+) -> dict[str, object]:
+    """A batch of fixes; late and repeated ones are fine."""
+    points = [Point(**point.model_dump()) for point in body.points]
+    reply = take_positions(services, request.app.state.ingest, principal_of(actor), points)
+    return {"accepted": reply.accepted, "code": reply.code}
+
+
+@router.get("/riders/me/trips")
+async def list_trips(
+    services: ServicesDep,
+    actor: RiderActor,
+    status: Annotated[list[TripStatus] | None, Query()] = None,
+) -> dict[str, object]:
+    """The rider's trips, newest first; without a filter the open ones."""
+    async with services.database.begin() as conn:
+        found = await trips.of_rider(conn, _rider_id(actor), status or trips.OPEN_TRIPS, 50)
+    return {"items": [trips.shape(trip) for trip in found], "next_cursor": None}
+
+
+@router.get("/riders/me/offers")
+async def list_offers(services: ServicesDep, actor: RiderActor) -> dict[str, object]:
+    """Offers that wait for an answer."""
+    async with services.database.begin() as conn:
+        state = await rider_state(conn, _rider_id(actor))
+    return {"items": state["offers"], "next_cursor": None}
+
+
+@router.get("/riders/me/earnings")
+async def list_earnings(
+    services: ServicesDep,
+    actor: RiderActor,
+    days: Annotated[int, Query(ge=1, le=90)] = 7,
+) -> dict[str, object]:
+    """What the rider earned in the last days, and its sum."""
+    since = services.clock.now() - timedelta(days=days)
+    async with services.database.begin() as conn:
+        rows = await shifts.earned(conn, _rider_id(actor), since)
+    items = [
+        {
+            "id": row["id"],
+            "order_id": row["order_id"],
+            "kind": row["kind"],
+            "amount": {"amount_minor": row["amount_minor"], "currency": row["currency"]},
+            "at": row["at"],
+        }
+        for row in rows
+    ]
+    totals: dict[str, int] = {}
+    for row in rows:
+        currency = str(row["currency"])
+        totals[currency] = totals.get(currency, 0) + int(str(row["amount_minor"]))
+    return {
+        "items": items,
+        "next_cursor": None,
+        "totals": [{"amount_minor": n, "currency": c} for c, n in sorted(totals.items())],
+    }
+
+
+@router.post("/offers/{offer_id}/accept")
+async def accept_offer(
+    offer_id: IdText, request: Request, services: ServicesDep, actor: RiderActor
+) -> Response:
+    """Take an offer; the trip comes back."""
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        return Reply(200, trips.shape(await deliveries.accept(conn, _rider_id(actor), offer_id)))
+
+    return await write(request, services, actor, use_case)
+
+
+@router.post("/offers/{offer_id}/decline")
+async def decline_offer(
+    offer_id: IdText,
+    request: Request,
+    services: ServicesDep,
+    actor: RiderActor,
+    body: DeclineIn | None = None,
+) -> Response:
+    """Leave an offer to somebody else."""
+    reason = (body or DeclineIn()).reason
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        await deliveries.decline(conn, _rider_id(actor), offer_id, reason)
+        return Reply(200, {"id": offer_id, "status": "declined"})
+
+    return await write(request, services, actor, use_case)
+
+
+@router.post("/trips/{trip_id}/stops/{n}/arrive")
+async def arrive(
+    trip_id: IdText,
+    n: StopNumber,
+    request: Request,
+    services: ServicesDep,
+    actor: RiderActor,
+    body: ActionIn | None = None,
+) -> Response:
+    """Stand at a stop."""
+    at = (body or ActionIn()).at
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        trip = await deliveries.arrive(conn, _rider_id(actor), actor.user_id, trip_id, n, at)
+        return Reply(200, trips.shape(trip))
+
+    return await write(request, services, actor, use_case)
+
+
+@router.post("/trips/{trip_id}/stops/{n}/complete")
+async def complete(
+    trip_id: IdText,
+    n: StopNumber,
+    body: CompleteIn,
+    request: Request,
+    services: ServicesDep,
+    limiter: RateLimiterDep,
+    actor: RiderActor,
+) -> Response:
+    """Hand the order over against the customer's code (and cash)."""
+    proof = deliveries.Proof(body.otp, body.cash_collected)
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        trip = await deliveries.complete(
+            conn, _rider_id(actor), actor.user_id, trip_id, n, proof, body.at
+        )
+        return Reply(200, trips.shape(trip))
+
+    tries = services.settings.riders.delivery_code_tries
+    await limiter.check("delivery_code", tries, trip_id)
+    try:
+        return await write(request, services, actor, use_case)
+    except WrongDeliveryCode:
+        await limiter.hit("delivery_code", tries, trip_id)
+        raise
+
+
+@router.post("/trips/{trip_id}/stops/{n}/fail")
+async def fail(
+    trip_id: IdText,
+    n: StopNumber,
+    body: FailIn,
+    request: Request,
+    services: ServicesDep,
+    actor: RiderActor,
+) -> Response:
+    """Nobody takes the order: it goes back to the store."""
+
+    async def use_case(conn: AsyncConnection) -> Reply:
+        trip = await deliveries.fail(
+            conn, _rider_id(actor), actor.user_id, trip_id, n, body.reason, body.at
+        )
+        return Reply(200, trips.shape(trip))
+
+    return await write(request, services, actor, use_case)

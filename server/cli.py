@@ -1,0 +1,206 @@
+"""The program ``darkstore``: each command is one line of what API.md promises."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from kit import log
+from kit.engines.errors import EngineError
+from server.settings import SettingsError
+
+app = typer.Typer(
+    name="darkstore",
+    help="The back end of a quick-commerce company.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where engines keep their data (default: .darkstore).")
+]
+Port = Annotated[int | None, typer.Option(help="HTTP port (default: 8000, or any free one).")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Catalogue = Annotated[
+    Path | None, typer.Option(help="A CSV of products.", exists=True, dir_okay=False)
+]
+Osm = Annotated[Path | None, typer.Option(help="An OpenStreetMap extract (.osm.pbf).", exists=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+def _run(work: Coroutine[Any, Any, int]) -> None:
+    """Run a command; an expected failure is one sentence and exit code 1."""
+    try:
+        code = asyncio.run(work)
+    except (EngineError, SettingsError, ValueError, OSError) as error:
+        typer.echo(f"darkstore: {error}", err=True)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    raise typer.Exit(code)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def up(data_dir: DataDir = None, port: Port = None, speed: float = 1.0) -> None:
+    """Everything in one go, until Ctrl-C."""
+    from server import commands
+
+    log.configure("WARNING", process="up")
+    _run(commands.up(data_dir, port=port, speed=speed))
+
+
+@app.command()
+def demo(
+    data_dir: DataDir = None,
+    port: Port = None,
+    speed: float = 10.0,
+    seed: int = 7,
+    catalogue: Catalogue = None,
+    osm: Osm = None,
+    orders_per_hour: float = 300.0,
+) -> None:
+    """A living city: `up`, seeded, with simulated customers, pickers and riders."""
+    from server import commands
+
+    log.configure("WARNING", process="demo")
+    _run(
+        commands.demo(
+            data_dir, port=port, speed=speed, seed=seed, catalogue=catalogue, osm=osm,
+            orders_per_hour=orders_per_hour,
+        )
+    )  # fmt: skip
+
+
+@app.command()
+def simulate(
+    minutes: float = 60.0,
+    speed: float = 30.0,
+    seed: int = 7,
+    catalogue: Catalogue = None,
+    osm: Osm = None,
+    orders_per_hour: float = 300.0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keep the data here (default: a fresh directory).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A simulated stretch of a day, then `verify`; ends with one JSON object."""
+    from server import commands
+
+    log.configure("WARNING", process="simulate")
+    with tempfile.TemporaryDirectory(prefix="darkstore-") as fresh:
+        _run(
+            commands.simulate(
+                data_dir or Path(fresh), minutes=minutes, speed=speed, seed=seed,
+                catalogue=catalogue, osm=osm, orders_per_hour=orders_per_hour, as_json=as_json,
+            )
+        )  # fmt: skip
+
+
+@app.command()
+def seed(
+    catalogue: Catalogue = None,
+    osm: Osm = None,
+    city_seed: Annotated[int, typer.Option("--seed")] = 7,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """A city with stores, stock and staff; prints one-time passwords where it makes log-ins."""
+    from server import commands
+
+    log.configure("WARNING", process="seed")
+    _run(commands.seed_city(data_dir, catalogue, osm, city_seed, as_json=as_json))
+
+
+@app.command()
+def serve(
+    host: Host = "127.0.0.1",
+    port: int = 8000,
+    stream_only: Annotated[
+        bool, typer.Option("--stream-only", help="The dedicated gateway for WebSockets alone.")
+    ] = False,
+) -> None:
+    """The API and the stream (or the stream alone), on DATABASE_URL and REDIS_URL."""
+    import uvloop
+
+    from server.serve import serve as serve_all
+    from server.serve import serve_stream_gateway
+    from server.settings import load_settings
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        typer.echo(f"darkstore: {error}", err=True)
+        raise typer.Exit(1) from None
+    log.configure(settings.log_level, process="gateway" if stream_only else "server")
+    work = serve_stream_gateway if stream_only else serve_all
+    uvloop.run(work(settings, host, port))
+
+
+@app.command()
+def worker(name: str) -> None:
+    """One background process: outbox_relay, settlement, reservation_expiry or dispatcher."""
+    from server import commands
+
+    _run(commands.work(name))
+
+
+@app.command()
+def migrate(
+    revision: str = "head",
+    down: Annotated[bool, typer.Option(help="Step back to the revision.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring the database's schema to a revision."""
+    from server import commands
+
+    log.configure("WARNING", process="migrate")
+    _run(commands.migrate_database(data_dir, revision, down=down))
+
+
+@app.command()
+def verify(
+    data_dir: DataDir = None,
+    acknowledged: Annotated[
+        Path | None, typer.Option(help="A file of order ids that clients were promised.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every invariant; exit 1 if one is broken."""
+    from server import commands
+
+    log.configure("WARNING", process="verify")
+    _run(commands.verify_data(data_dir, acknowledged, as_json=as_json))
+
+
+@app.command()
+def plan(
+    stdio: Annotated[bool, typer.Option("--stdio", help="A snapshot a line in, a plan out.")],
+) -> None:
+    """The dispatch engine alone."""
+    from dispatch.stdio import run_stdio
+
+    assert stdio
+    run_stdio(sys.stdin, sys.stdout)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""One server process: HTTP, the stream and the position ingest over the same services."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from identity.service import Identity
+from realtime.history import LayeredHistory
+from realtime.history_postgres import PostgresHistory
+from realtime.history_redis import RedisHistory
+from realtime.hub import Hub
+from realtime.limits import StreamLimits
+from realtime.listener_redis import RedisListener
+from realtime.publisher_redis import RedisPublisher
+from realtime.service import StreamService
+from riders.locations import PositionIngest
+from server.api import auth
+from server.api.stream import uvicorn_options
+from server.app import create_app
+from server.gateway import serve_gateway
+from server.settings import Settings
+from server.stream_ports import make_ports
+from server.tracking import PositionFanOut
+from server.wiring import Services, open_services, read_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLayer:
+    """The stream and the ingest of one process; run both for as long as it serves."""
+
+    stream: StreamService
+    ingest: PositionIngest
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.stream.run())
+            tasks.create_task(self.ingest.run())
+
+
+async def open_live_layer(services: Services, identity: Identity) -> LiveLayer:
+    """Put the stream and the ingest together."""
+    async with services.database.begin() as conn:
+        epoch = await read_epoch(conn)
+    limits = StreamLimits()
+    truth = PostgresHistory(services.database.pool)
+    history = LayeredHistory([RedisHistory(services.redis, epoch), truth])
+    publisher = RedisPublisher(services.redis, epoch)
+    fan_out = PositionFanOut(services.database, services.territory, publisher)
+    ingest = PositionIngest([services.locations.write, fan_out.write])
+    stream = StreamService(
+        hub=Hub(RedisListener(services.redis), history, truth, limits),
+        ports=make_ports(services, identity, ingest),
+        limits=limits,
+        allowed_origins=services.settings.http.allowed_origins,
+    )
+    return LiveLayer(stream, ingest)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that drains: new requests are refused while the running ones end.
+
+    Its own way with signals raises them again at the end, which would kill the process before the
+    pools are closed.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._leave)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _leave(self) -> None:
+        app = self.config.app
+        assert isinstance(app, FastAPI)
+        app.state.drain.start()
+        self.should_exit = True
+
+
+async def serve(settings: Settings, host: str, port: int) -> None:
+    """Serve HTTP and the stream until SIGTERM or SIGINT, then drain."""
+    async with open_services(settings, process="server") as services:
+        app = create_app(services)
+        live = await open_live_layer(services, app.state.identity)
+        app.state.stream, app.state.ingest = live.stream, live.ingest
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=int(settings.http.drain_timeout_s),
+            **uvicorn_options(live.stream.limits),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(live.run())
+            await _Server(config).serve()
+            running.cancel()
+
+
+async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None:
+    """Serve the stream alone, over picows, until SIGTERM or SIGINT."""
+    async with open_services(settings, process="gateway") as services:
+        identity = Identity(
+            settings.identity, services.database, services.redis, services.clock, auth.rider_of
+        )
+        live = await open_live_layer(services, identity)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(live.run())
+            await serve_gateway(live.stream, host, port, stop=stop_event())
+            running.cancel()
+
+
+def stop_event() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,37 @@
+"""The territory of a process, read again now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from kit.db import Database
+from orders.territory import Territory, load_territory
+
+# Zones and roads change when an operator draws them; half a minute later everybody knows.
+LIFE_S = 30.0
+
+
+class TerritoryCache:
+    """The last territory that was read; older than ``LIFE_S`` it is read again."""
+
+    def __init__(self, database: Database, life_s: float = LIFE_S) -> None:
+        self._database = database
+        self._life_s = life_s
+        self._held: Territory | None = None
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+
+    async def get(self) -> Territory:
+        """The territory.  While it is read again, the others go on with the old one."""
+        if self._held is not None and (self._fresh() or self._reading.locked()):
+            return self._held
+        async with self._reading:
+            if self._held is None or not self._fresh():
+                async with self._database.begin() as conn:
+                    self._held = await load_territory(conn)
+                self._read_at = time.monotonic()
+            return self._held
+
+    def _fresh(self) -> bool:
+        return time.monotonic() - self._read_at < self._life_s

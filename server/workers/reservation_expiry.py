@@ -1,0 +1,62 @@
+"""The sweeper: holds on stock that ran out, and rows whose time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sqlalchemy import text
+
+from kit import idempotency
+from kit.sql import load
+from orders.cancellation import cancel
+from orders.transitions import SYSTEM
+from server.wiring import Services
+from server.workers.loop import run_rounds
+
+BATCH = 50
+POLL_S = 1.0
+HOUSEKEEPING_S = 60.0
+# Real days are kept, however fast a simulated one runs; replays and resumes reach back this far.
+OUTBOX_KEPT_S = 3 * 86_400.0
+
+_EXPIRED = load("server", "expired_reservations")
+
+
+async def run(services: Services, stopping: asyncio.Event) -> None:
+    """Sweep until ``stopping``."""
+    swept_at = 0.0
+
+    async def round_() -> float:
+        nonlocal swept_at
+        expired = await expire_reservations(services)
+        if time.monotonic() - swept_at > HOUSEKEEPING_S:
+            swept_at = time.monotonic()
+            await keep_house(services)
+        return 0.0 if expired == BATCH else POLL_S
+
+    await run_rounds("reservation_expiry", stopping, round_)
+
+
+async def expire_reservations(services: Services) -> int:
+    """Cancel orders whose reservation has expired; returns how many.
+
+    A payment that succeeds afterwards is voided when its answer comes (orders.payment_flow).
+    """
+    async with services.database.begin() as conn:
+        rows = await _EXPIRED.all(conn, BATCH)
+        for row in rows:
+            await cancel(conn, row.id, SYSTEM, "reservation_expired", fee_minor=0)
+    return len(rows)
+
+
+async def keep_house(services: Services) -> None:
+    """Forget old idempotency keys and quotes that became nothing."""
+    async with services.database.begin() as conn:
+        await idempotency.sweep(conn)
+        await conn.execute(
+            text(
+                "DELETE FROM quotes WHERE order_id IS NULL"
+                " AND expires_at < darkstore_now() - interval '1 day'"
+            )
+        )
