@@ -51,4 +51,5 @@ def load(package: str, name: str) -> Query:
 
 def json_parameter(value: Mapping[str, object] | Sequence[object]) -> str:
     """A value for a ``jsonb`` parameter."""
-    return orjson.dumps(value).decode()
+    # SQLAlchemy's column names are a subclass of str, which orjson takes for a key only if told.
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()

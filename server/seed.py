@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
 import structlog
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from catalog import repository as catalog
@@ -27,19 +27,14 @@ from geo.osm import read_roads
 from geo.procedural import District, procedural_city
 from geo.roads import RoadGraph
 from geo.travel import TravelTimes
-from identity.model import Role
-from identity.passwords import Passwords
-from identity.service import create_staff
-from identity.settings import Argon2Settings
-from identity.tables import users
 from kit.ids import new_id
 from kit.redis import RedisError
 from kit.sql import Query
-from riders.tables import riders as riders_table
 from riders.tables import road_networks
-from server.seed_people import Person, staff_of
+from server.seed_people import staff_of
 from server.seed_places import StorePlace, place_stores, zones_of
-from server.seed_report import LogIn, Progress, SeededPerson, SeedResult
+from server.seed_report import Progress, SeedResult
+from server.seed_staff import hire
 from server.streets import OSM_SOURCE
 from server.wiring import Services
 from stores import availability_redis
@@ -50,10 +45,6 @@ from stores.service import carry
 
 CURRENCY: Final = "INR"
 ACTOR: Final = "seed"
-# Every log-in of the seed has a random password of 80 bits, which no speed of guessing finds, so
-# the cheapest sound hash will do; it is renewed at full cost when its owner first logs in.
-_CHEAP_HASH: Final = Argon2Settings(time_cost=1, memory_cost_kib=7 * 1024)
-
 # What a night's delivery adds to the units that the source states.
 _DELIVERY_UNITS: Final = (24, 72)
 _SHARE_LOW: Final = 0.03
@@ -134,7 +125,7 @@ async def seed(
         seed=city_seed,
     )
     async with services.database.begin() as conn:
-        seeded = await _people(conn, people, on_progress)
+        seeded = await hire(conn, people, on_progress)
         await _ANALYZE.run(conn)
     return SeedResult(city, tuple(city_stores), tuple(seeded), counts, report)
 
@@ -287,65 +278,3 @@ async def _show_stock(services: Services, city_stores: Sequence[Store]) -> None:
                 await availability_redis.rebuild(conn, services.redis, store.id)
     except RedisError as error:
         _log.warning("availability_not_rebuilt", error=type(error).__name__)
-
-
-async def _people(
-    conn: AsyncConnection, people: Sequence[Person], on_progress: Progress
-) -> list[SeededPerson]:
-    """Everybody, with a password for those who are new; all of them or nobody."""
-    known = await _known(conn, people)
-    passwords = Passwords(_CHEAP_HASH)
-    seeded: list[SeededPerson] = []
-    for n, person in enumerate(people):
-        on_progress("people", n, len(people))
-        found = known.get(person.email.lower())
-        if found is None:
-            found = await _create(conn, passwords, person)
-        seeded.append(found)
-    on_progress("people", len(people), len(people))
-    return seeded
-
-
-async def _known(conn: AsyncConnection, people: Sequence[Person]) -> dict[str, SeededPerson]:
-    by_email = {person.email.lower(): person for person in people}
-    query = (
-        select(users.c.id, users.c.email, users.c.name, riders_table.c.id.label("rider_id"))
-        .join_from(users, riders_table, users.c.id == riders_table.c.user_id, isouter=True)
-        .where(users.c.email.in_(by_email))
-    )
-    return {
-        row.email.lower(): SeededPerson(
-            replace(by_email[row.email.lower()], name=row.name),
-            LogIn(row.id, row.email, None),
-            row.rider_id,
-        )
-        for row in await conn.execute(query)
-    }
-
-
-async def _create(conn: AsyncConnection, passwords: Passwords, person: Person) -> SeededPerson:
-    log_in = await create_staff(
-        conn,
-        passwords,
-        role=person.role,
-        name=person.name,
-        email=person.email,
-        store_ids=[] if person.store_id is None else [person.store_id],
-        city_ids=[] if person.city_id is None else [person.city_id],
-    )
-    rider_id = None
-    if person.role is Role.RIDER:
-        assert person.vehicle is not None, "a rider rides something"
-        rider_id = new_id("rdr")
-        await conn.execute(
-            insert(riders_table).values(
-                id=rider_id,
-                user_id=log_in.user_id,
-                city_id=person.city_id,
-                name=person.name,
-                vehicle=person.vehicle.name,
-                capacity_orders=person.vehicle.capacity_orders,
-                capacity_g=person.vehicle.capacity_g,
-            )
-        )
-    return SeededPerson(person, LogIn(log_in.user_id, log_in.email, log_in.password), rider_id)

@@ -10,7 +10,7 @@ if held_store and held_store ~= store_id and lines > 0 then return 'other_store'
 local field = 'line:' .. sku_id
 local held = redis.call('HGET', KEYS[1], field)
 if not held and lines >= tonumber(max_lines) then return 'full' end
-local added_ms = now_ms
+local added_ms = held and string.match(held, '(%d+)$') or now_ms
 redis.call('HSET', KEYS[1], 'store_id', store_id,
            field, quantity .. ':' .. price_minor .. ':' .. added_ms)
 redis.call('EXPIRE', KEYS[1], life_s)

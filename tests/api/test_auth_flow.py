@@ -16,6 +16,7 @@ from identity.service import create_staff
 from kit.clock import Clock
 from kit.db import Database
 from kit.ids import new_id
+from server.api import health
 from server.api.access import allow
 from server.settings import HttpSettings, RateLimitSettings
 from tests.http_support import app_with, client_of, make_services
@@ -219,6 +220,16 @@ async def test_logs_hold_no_secret_and_no_person(client: httpx.AsyncClient) -> N
     ):  # fmt: skip
         assert isinstance(secret, str)
         assert secret not in logs
+
+
+async def test_a_schema_of_another_age_is_not_ready(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that knows a newer migration than the database has must not get traffic."""
+    monkeypatch.setattr(health, "expected_revision", lambda: "a revision to come")
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["postgres"] == "migrations_missing"
 
 
 async def test_readiness_tells_what_is_missing(database: Database, redis: Redis) -> None:

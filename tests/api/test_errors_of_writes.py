@@ -39,7 +39,8 @@ class Bench:
         self.use_case: Callable[[AsyncConnection], Awaitable[Reply]] = self.rename
         self.runs = 0
         router = APIRouter()
-        router.add_api_route("/v1/test/rename", self.endpoint, methods=["POST"])
+        for path in ("/v1/test/rename", "/v1/test/elsewhere"):
+            router.add_api_route(path, self.endpoint, methods=["POST"])
         self.client = client_of(app_with(router, make_services(database, redis)))
         self.user_id = ""
         self.headers: dict[str, str] = {}
@@ -104,6 +105,10 @@ async def test_the_same_key_with_another_body_is_refused(bench: Bench) -> None:
     await bench.post("-a", key)
     other = await bench.post("-b", key)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    headers = {**bench.headers, "Idempotency-Key": key}
+    for path in ("/v1/test/elsewhere", "/v1/test/rename?twice=1"):
+        other = await bench.client.post(path, json={"name": "-a"}, headers=headers)
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert await bench.stored_name() == "Guest-a"
 
 

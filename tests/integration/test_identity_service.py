@@ -194,6 +194,21 @@ async def test_a_changed_password_ends_all_other_sessions(identity: Identity) ->
     await identity.log_in(email=email, password="a new password")
 
 
+async def test_of_two_password_changes_at_once_one_wins(identity: Identity) -> None:
+    """Both knew the old password; the second must not overwrite what the first set."""
+    email = fresh_email()
+    first = await identity.register(email=email, password=PASSWORD, name="Ana")
+    actor = await identity.authenticate(first.access_token)
+    results = await asyncio.gather(
+        *(
+            identity.change_password(actor, current=PASSWORD, new=f"new password {n}")
+            for n in range(2)
+        ),
+        return_exceptions=True,
+    )
+    assert sorted(type(one).__name__ for one in results) == ["CredentialsWrong", "LogIn"]
+
+
 async def test_staff_log_in_with_a_one_time_password(
     identity: Identity, database: Database
 ) -> None:
