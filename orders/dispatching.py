@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch.parameters import Vehicle
+from dispatch.parameters import ExtensionParameters, Parameters, Vehicle
 from dispatch.result import StopKind as PlanStopKind
 from dispatch.result import Trip as PlannedTrip
 from dispatch.snapshot import Order, Rider, Snapshot, Store
@@ -50,6 +50,9 @@ CLAIM_S = 30.0
 LEAST_LEFT_S = 15.0
 READY_SPREAD = 0.3
 DROPOFF_SERVICE_S = 60.0
+
+# Trips carry one order until batches are measured on the simulated city.
+ONE_ORDER_A_TRIP = Parameters(extension=ExtensionParameters(enabled=False))
 
 _DISPATCHABLE = frozenset({OrderState.CONFIRMED, OrderState.PICKING, OrderState.PACKED})
 
@@ -104,6 +107,7 @@ def snapshot(
         ),
         stores=tuple(Store(store_id=s, place=i) for i, s in enumerate(store_ids)),
         travel=_travel(territory, world.city_id, points),
+        parameters=ONE_ORDER_A_TRIP,
         deadline_s=deadline_s,
     )
 

@@ -123,6 +123,8 @@ declines = Table(
     Column("order_id", id_type(), primary_key=True),
     Column("rider_id", id_type(), primary_key=True),
     Column("at", DateTime(timezone=True), nullable=False),
+    # Null: for good.  A rider who only missed an offer may be asked again after a while.
+    Column("until", DateTime(timezone=True)),
 )
 
 dispatch_leases = Table(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import insert, select, text, update
@@ -29,6 +29,9 @@ from riders.model import (
 from riders.tables import assignments, offers, riders, trip_stops, trips
 
 _TRIPS = load("riders", "trip_view")
+
+# A rider who did not answer in time gets the same order again only after this long.
+MISSED_OFFER_S = 600.0
 
 OPEN_TRIPS = (TripStatus.OFFERED, TripStatus.ACTIVE)
 
@@ -162,18 +165,28 @@ async def close_offer(
     else:
         await cancel(conn, trip, now)
     if status in (OfferStatus.DECLINED, OfferStatus.EXPIRED):
+        missed = status is OfferStatus.EXPIRED
+        until = now + timedelta(seconds=MISSED_OFFER_S) if missed else None
         for order_id in trip.order_ids:
-            await exclude(conn, order_id, trip.rider_id, now)
+            await exclude(conn, order_id, trip.rider_id, now, until)
 
 
-async def exclude(conn: AsyncConnection, order_id: str, rider_id: str, now: datetime) -> None:
-    """Never offer this order to this rider again."""
+async def exclude(
+    conn: AsyncConnection,
+    order_id: str,
+    rider_id: str,
+    now: datetime,
+    until: datetime | None = None,
+) -> None:
+    """Do not offer this order to this rider again: until a moment, or for good."""
     await conn.execute(
         text(
-            "INSERT INTO declines (order_id, rider_id, at) VALUES (:order_id, :rider_id, :at)"
-            " ON CONFLICT DO NOTHING"
+            "INSERT INTO declines (order_id, rider_id, at, until)"
+            " VALUES (:order_id, :rider_id, :at, :until)"
+            " ON CONFLICT (order_id, rider_id)"
+            " DO UPDATE SET at = excluded.at, until = excluded.until"
         ),
-        {"order_id": order_id, "rider_id": rider_id, "at": now},
+        {"order_id": order_id, "rider_id": rider_id, "at": now, "until": until},
     )
 
 

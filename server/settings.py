@@ -40,11 +40,11 @@ class RateLimitSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
-    per_actor: int = Field(default=600, ge=1)
-    per_address: int = Field(default=1200, ge=1)
-    log_in_per_address: int = Field(default=120, ge=1)
+    per_actor: int = Field(default=1200, ge=1)
+    per_address: int = Field(default=6000, ge=1)
+    log_in_per_address: int = Field(default=600, ge=1)
     log_in_per_account: int = Field(default=10, ge=1)
-    register_per_address: int = Field(default=60, ge=1)
+    register_per_address: int = Field(default=600, ge=1)
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

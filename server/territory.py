@@ -10,6 +10,7 @@ from orders.territory import Territory, load_territory
 
 # Zones and roads change when an operator draws them; half a minute later everybody knows.
 LIFE_S = 30.0
+EMPTY_LIFE_S = 0.5
 
 
 class TerritoryCache:
@@ -34,4 +35,6 @@ class TerritoryCache:
             return self._held
 
     def _fresh(self) -> bool:
-        return time.monotonic() - self._read_at < self._life_s
+        # Before the first seed there is nothing; what is seeded should be seen at once.
+        life_s = self._life_s if self._held and self._held.stores else EMPTY_LIFE_S
+        return time.monotonic() - self._read_at < life_s

@@ -189,7 +189,7 @@ class Supervisor:
         if await self._becomes_ready(child, process):
             child.state = ChildState.RUNNING
             child.ready.set()
-            _log.info("child_running", name=command.name, pid=process.pid)
+            _log.info("child_running", child=command.name, pid=process.pid)
             await _first_of(process.wait(), child.stopping.wait())
         child.state = ChildState.STOPPING
         await process.stop(command.stop_timeout_s if child.stopping.is_set() else 0.0)
@@ -204,7 +204,7 @@ class Supervisor:
         while process.returncode is None and not child.stopping.is_set():
             remaining_s = deadline_s - clock()
             if remaining_s <= 0:
-                _log.error("child_not_ready", name=command.name, pid=process.pid)
+                _log.error("child_not_ready", child=command.name, pid=process.pid)
                 return False
             if await _within(command.ready(), remaining_s):
                 return True
@@ -218,7 +218,7 @@ class Supervisor:
         report = _log.error if looping else _log.warning
         report(
             "child_crash_loop" if looping else "child_died",
-            name=child.command.name,
+            child=child.command.name,
             exit_code=child.process.returncode,
             restarts=child.restarts,
             restart_in_s=round(delay_s, 2),

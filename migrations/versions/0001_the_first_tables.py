@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("order_id", sa.Text(collation="C"), nullable=False),
         sa.Column("rider_id", sa.Text(collation="C"), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("order_id", "rider_id", name=op.f("pk_declines")),
     )
     op.create_table(

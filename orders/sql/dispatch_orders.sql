@@ -7,7 +7,8 @@ SELECT o.id, o.store_id, o.status, o.version, o.lat, o.lon, o.placed_at, o.promi
        (SELECT coalesce(sum(l.quantity), 0) FROM order_lines l WHERE l.order_id = o.id) AS units,
        (SELECT coalesce(sum(l.quantity * l.weight_g), 0) FROM order_lines l
         WHERE l.order_id = o.id) AS weight_g,
-       ARRAY(SELECT d.rider_id FROM declines d WHERE d.order_id = o.id) AS declined_by
+       ARRAY(SELECT d.rider_id FROM declines d WHERE d.order_id = o.id
+             AND (d.until IS NULL OR d.until > darkstore_now())) AS declined_by
 FROM orders o
 LEFT JOIN pick_tasks t ON t.order_id = o.id
 WHERE o.city_id = $1::text AND o.delivery_status = 'unassigned'

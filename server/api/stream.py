@@ -18,6 +18,7 @@ from realtime.limits import StreamLimits
 from realtime.service import StreamService
 from realtime.session import Session
 from realtime.writer import CloseCode
+from server.api.access import PROBE
 
 PATH: Final = "/v1/stream"
 
@@ -99,7 +100,8 @@ class _Gone(Exception):
     """The socket is closed: ends the tasks of its connection."""
 
 
-@router.websocket(PATH)
+# The session asks for a ticket as the first frame; until then nothing is readable.
+@router.websocket(PATH, dependencies=[PROBE])
 async def stream(websocket: WebSocket) -> None:
     """One connection: reader, session and sender live and end together."""
     service: StreamService = websocket.app.state.stream

@@ -23,7 +23,7 @@ from dispatch.snapshot import Snapshot
 from kit.engines.launch import die_with_parent
 from orders import deliveries, dispatching
 from orders.errors import LeaseLost, StaleAssignment
-from orders.territory import Territory, load_territory
+from orders.territory import Territory
 from riders import leases
 from server.wiring import Services
 from server.workers.loop import run_rounds
@@ -37,7 +37,6 @@ LEAST_TICK_S = 0.15
 LEASE_S = 4.0
 PLAN_DEADLINE_S = 0.5
 PLAN_TIMEOUT_S = 5.0
-TERRITORY_LIFE_ROUNDS = 100
 
 
 class Planner:
@@ -89,21 +88,18 @@ class Dispatcher:
         self._services = services
         self._holder = holder
         self._planner = Planner()
-        self._territory: Territory | None = None
-        self._rounds = 0
 
     async def close(self) -> None:
         """Give the leases back and end the engine's process."""
         self._planner.close()
-        if self._territory is None:
-            return
+        territory = await self._services.territory.get()
         async with self._services.database.begin() as conn:
-            for city_id in self._cities(self._territory):
+            for city_id in self._cities(territory):
                 await leases.release(conn, city_id, self._holder)
 
     async def round(self) -> float:
         """Look at every city once; returns the real seconds until the next look."""
-        territory = await self._fresh_territory()
+        territory = await self._services.territory.get()
         for city_id in self._cities(territory):
             async with self._services.database.begin() as conn:
                 epoch = await leases.acquire(conn, city_id, self._holder, LEASE_S)
@@ -114,13 +110,6 @@ class Dispatcher:
     @staticmethod
     def _cities(territory: Territory) -> list[str]:
         return sorted({store.city_id for store in territory.stores.values()})
-
-    async def _fresh_territory(self) -> Territory:
-        if self._territory is None or self._rounds % TERRITORY_LIFE_ROUNDS == 0:
-            async with self._services.database.begin() as conn:
-                self._territory = await load_territory(conn)
-        self._rounds += 1
-        return self._territory
 
     async def _dispatch(self, territory: Territory, city_id: str, epoch: int) -> None:
         await self._expire_offers(city_id)

@@ -7,6 +7,7 @@ import time
 
 from sqlalchemy import text
 
+from identity import service as identity
 from kit import idempotency
 from kit.sql import load
 from orders.cancellation import cancel
@@ -17,8 +18,6 @@ from server.workers.loop import run_rounds
 BATCH = 50
 POLL_S = 1.0
 HOUSEKEEPING_S = 60.0
-# Real days are kept, however fast a simulated one runs; replays and resumes reach back this far.
-OUTBOX_KEPT_S = 3 * 86_400.0
 
 _EXPIRED = load("server", "expired_reservations")
 
@@ -51,9 +50,10 @@ async def expire_reservations(services: Services) -> int:
 
 
 async def keep_house(services: Services) -> None:
-    """Forget old idempotency keys and quotes that became nothing."""
+    """Forget old idempotency keys, ended log-ins and quotes that became nothing."""
     async with services.database.begin() as conn:
         await idempotency.sweep(conn)
+        await identity.sweep(conn)
         await conn.execute(
             text(
                 "DELETE FROM quotes WHERE order_id IS NULL"

@@ -38,10 +38,9 @@ def test_a_route_without_a_rule_is_found() -> None:
 
     outer = APIRouter(prefix="/v1/test")
     outer.include_router(inner)
-    assert routes_without_rule(app_with(outer)) == [
-        "GET /v1/test/forgotten",
-        "ANY /v1/test/socket",
-    ]
+    found = routes_without_rule(app_with(outer))
+    assert {"GET /v1/test/forgotten", "ANY /v1/test/socket"} <= set(found)
+    assert "GET /v1/test/stated" not in found
 
 
 @pytest.mark.parametrize(

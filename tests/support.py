@@ -1,0 +1,177 @@
+"""Engines, databases and Redis for tests: embedded ones, and the machine's own where they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncpg
+from redis.asyncio import Redis
+from sqlalchemy.engine import make_url
+
+from kit.db import Database
+from kit.engines.errors import EngineError
+from kit.engines.external import check_database, check_redis
+from kit.redis import connect
+from server.migrate import migrate
+
+EMBEDDED, EXTERNAL = "embedded", "external"
+DATABASE_VARIABLE = "DARKSTORE_TEST_DATABASE_URL"
+REDIS_VARIABLE = "DARKSTORE_TEST_REDIS_URL"
+STANDARD_DATABASE_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
+STANDARD_REDIS_URL = "redis://127.0.0.1:6379"
+REDIS_DATABASES = range(1, 16)
+_CLAIM = "darkstore:test-session"
+
+Opened = TypeVar("Opened")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """A server to make databases on (any database of it), and a Redis without a number."""
+
+    database_url: str
+    redis_url: str
+
+
+@asynccontextmanager
+async def kept(context: AbstractAsyncContextManager[Opened]) -> AsyncIterator[Opened]:
+    """Enter and leave a context in one task of its own.
+
+    pytest-asyncio sets a fixture up and tears it down in different tasks, which task groups and
+    time-outs inside a context do not survive.
+    """
+    opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+    leave = asyncio.Event()
+
+    async def hold() -> None:
+        async with context as value:
+            opened.set_result(value)
+            await leave.wait()
+
+    task = asyncio.create_task(hold())
+    await asyncio.wait({task, opened}, return_when=asyncio.FIRST_COMPLETED)
+    if not opened.done():
+        opened.cancel()
+        await task
+    try:
+        yield await opened
+    finally:
+        leave.set()
+        await task
+
+
+async def external_engines() -> Addresses | None:
+    """The engines that the environment names, or those on the standard ports; None if not both.
+
+    An empty variable turns them off.  A named one that is not usable is an error, not a skip.
+    """
+    database_url = os.environ.get(DATABASE_VARIABLE, STANDARD_DATABASE_URL)
+    redis_url = os.environ.get(REDIS_VARIABLE, STANDARD_REDIS_URL)
+    if not database_url or not redis_url:
+        return None
+    try:
+        async with asyncio.timeout(6):
+            await check_database(database_url)
+            await check_redis(redis_url)
+    except (EngineError, TimeoutError):
+        if DATABASE_VARIABLE in os.environ or REDIS_VARIABLE in os.environ:
+            raise
+        return None
+    return Addresses(database_url, redis_url)
+
+
+async def describe(addresses: Addresses) -> str:
+    """``Postgres 15.14 and Redis 7.0.15``."""
+    conn = await asyncpg.connect(addresses.database_url)
+    try:
+        postgres = await conn.fetchval("SHOW server_version")
+    finally:
+        await conn.close()
+    client = Redis.from_url(addresses.redis_url)
+    try:
+        info = await client.info("server")
+    finally:
+        await client.aclose()
+    valkey = info.get("valkey_version")
+    redis = f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}"
+    return f"Postgres {str(postgres).split()[0]} and {redis}"
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server's address with another database."""
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@asynccontextmanager
+async def new_database(server_url: str, template: str | None = None) -> AsyncIterator[str]:
+    """The URL of a database of its own, dropped at the end."""
+    name = f"darkstore_test_{secrets.token_hex(6)}"
+    await _on_server(
+        server_url, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else "")
+    )
+    try:
+        yield with_database(server_url, name)
+    finally:
+        await _on_server(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _on_server(server_url: str, statement: str) -> None:
+    conn = await asyncpg.connect(server_url)
+    try:
+        await conn.execute(statement)
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def migrated_template(server_url: str) -> AsyncIterator[str]:
+    """The name of a migrated database that nobody is connected to, to be copied."""
+    async with new_database(server_url) as url:
+        async with opened_database(url, size=2) as database:
+            await migrate(database)
+        name = make_url(url).database
+        assert name is not None
+        yield name
+
+
+@asynccontextmanager
+async def opened_database(url: str, *, size: int = 10) -> AsyncIterator[Database]:
+    database = await Database.open(url, size=size, application_name="darkstore tests")
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def own_redis(server_url: str) -> AsyncIterator[str]:
+    """The URL of a numbered database that was empty and is ours; emptied at the end."""
+    token = secrets.token_hex(8)
+    for number in REDIS_DATABASES:
+        url = f"{server_url.rstrip('/')}/{number}"
+        client = Redis.from_url(url)
+        try:
+            if await client.dbsize() == 0 and await client.set(_CLAIM, token, nx=True):
+                try:
+                    yield url
+                finally:
+                    await client.flushdb()
+                return
+        finally:
+            await client.aclose()
+    raise RuntimeError(f"none of the databases 1 to 15 of {server_url} is empty")
+
+
+@asynccontextmanager
+async def opened_redis(url: str) -> AsyncIterator[Redis]:
+    client = connect(url)
+    try:
+        yield client
+    finally:
+        await client.aclose()
