@@ -14,6 +14,7 @@ import secrets
 from dataclasses import dataclass
 
 import orjson
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.clock import Clock
@@ -25,6 +26,8 @@ from orders.errors import QuoteExpired, QuoteNotFound, QuoteUsed, StockShort, St
 from orders.model import PaymentMethod, Substitution
 from orders.payment_flow import Gateways, ask, settle
 from orders.settings import OrderSettings
+from orders.shortage import stock_short
+from orders.tables import quotes
 from orders.views import order_view
 from payments import operations
 from payments.operations import OPEN_STATUSES
@@ -82,8 +85,10 @@ async def place_order(
             return CheckoutAnswer(StoredAnswer(row["status"], row["answer"]), replayed=True)
         case "replayed":
             return await _resume(database, request, row["order_id"])
+        case "stock_short":
+            raise await _stock_short(database, request, row["short"])
         case refusal:
-            raise _refusal(refusal, row["short"])
+            raise _refusal(refusal)
 
 
 def _parameters(
@@ -116,11 +121,16 @@ def _parameters(
     ).decode()
 
 
-def _refusal(outcome: str, short: str | None) -> Exception:
+async def _stock_short(database: Database, request: CheckoutRequest, short: str) -> StockShort:
+    async with database.begin() as conn:
+        store_id = await conn.scalar(
+            select(quotes.c.store_id).where(quotes.c.id == request.quote_id)
+        )
+        return await stock_short(conn, str(store_id), orjson.loads(short))
+
+
+def _refusal(outcome: str) -> Exception:
     match outcome:
-        case "stock_short":
-            lines = orjson.loads(short or "[]")
-            return StockShort("Some products have just run short.", extra={"lines": lines})
         case "quote_unknown":
             return QuoteNotFound("There is no such quote; ask for a new one.")
         case "quote_expired":

@@ -19,12 +19,12 @@ from orders.errors import (
     CouponNotApplicable,
     CouponUnknown,
     NotServiceable,
-    StockShort,
     StorePaused,
     UnknownProduct,
 )
 from orders.pricing import BasketLine, Coupon, Totals, price
 from orders.settings import OrderSettings
+from orders.shortage import stock_short
 from orders.tables import coupons, quotes
 from orders.territory import StorePlace, Territory
 
@@ -185,7 +185,7 @@ async def read_basket(
         if rows[line.sku_id].available < line.quantity
     ]
     if short:
-        raise StockShort("Some products have just run short.", extra={"lines": short})
+        raise await stock_short(conn, store_id, short)
     return tuple(
         BasketLine(
             line.sku_id,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
-from simulator.api import LoggedOut, Refused, Session, Unreachable
+from simulator.api import Refused, Session, Unreachable
 from simulator.gaps import ChannelLog
 from simulator.report import Tally
 
@@ -62,6 +63,7 @@ class Stream:
         self._on_air = asyncio.Event()
         self._on_air.set()
         self._connected_before = False
+        self._attempt = 0
         self._asked: dict[str, bool] = {}
 
     @property
@@ -70,17 +72,13 @@ class Stream:
 
     async def run(self) -> None:
         """Until cancelled.  Raises LoggedOut, when there is nobody to log on for."""
-        attempt = 0
         try:
             while True:
                 await self._on_air.wait()
-                try:
+                self._attempt += 1
+                with suppress(OSError, TimeoutError, WebSocketException, Unreachable, Refused):
                     await self._connection()
-                    attempt = 0
-                except (OSError, TimeoutError, WebSocketException, Unreachable, Refused):
-                    attempt += 1
-                self._tally.socket_lost()
-                backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** min(attempt, 6))
+                backoff_s = min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** min(self._attempt, 6))
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
         finally:
             self._judge()
@@ -124,6 +122,7 @@ class Stream:
                 raise InvalidHandshake(f"answered {ready.get('op')} to auth")
             self._tally.socket_opened(again=self._connected_before)
             self._connected_before = True
+            self._attempt = 0
             for watch in self._watches.values():
                 await self._subscribe(socket, watch)
             self._socket = socket
@@ -132,6 +131,7 @@ class Stream:
                     self._take(orjson.loads(frame))
             finally:
                 self._socket = None
+                self._tally.sockets_open -= 1
 
     async def _subscribe(self, socket: ClientConnection, watch: Watch) -> None:
         op: dict[str, object] = {"op": "subscribe", "id": 1, "channel": watch.log.channel}
@@ -176,5 +176,3 @@ class Stream:
         for watch in self._watches.values():
             self._tally.judged(watch.log)
 
-
-__all__ = ["POINTS_A_FRAME", "LoggedOut", "Stream", "Watch"]

@@ -239,11 +239,11 @@ async def make_place(database: Database, n: int, rider_count: int = RIDERS) -> P
         "type": "Polygon",
         "coordinates": [
             [
-                [lon - 0.05, lat - 0.05],
-                [lon + 0.05, lat - 0.05],
-                [lon + 0.05, lat + 0.05],
-                [lon - 0.05, lat + 0.05],
-                [lon - 0.05, lat - 0.05],
+                [lon - 0.01, lat - 0.01],
+                [lon + 0.01, lat - 0.01],
+                [lon + 0.01, lat + 0.01],
+                [lon - 0.01, lat + 0.01],
+                [lon - 0.01, lat - 0.01],
             ]
         ],
     }

@@ -37,6 +37,8 @@ LEAST_TICK_S = 0.15
 LEASE_S = 4.0
 PLAN_DEADLINE_S = 0.5
 PLAN_TIMEOUT_S = 5.0
+# The first plan waits for a new process to import the solver.
+START_TIMEOUT_S = 30.0
 
 
 class Planner:
@@ -44,6 +46,7 @@ class Planner:
 
     def __init__(self) -> None:
         self._pool = self._start()
+        self._warm = False
 
     @staticmethod
     def _start() -> ProcessPoolExecutor:
@@ -58,11 +61,13 @@ class Planner:
         """Raises TimeoutError when the engine does not keep its deadline by far."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(PLAN_TIMEOUT_S):
-                return await loop.run_in_executor(self._pool, plan, snapshot)
+            async with asyncio.timeout(PLAN_TIMEOUT_S if self._warm else START_TIMEOUT_S):
+                answer = await loop.run_in_executor(self._pool, plan, snapshot)
+            self._warm = True
+            return answer
         except (TimeoutError, BrokenProcessPool) as error:
             self.close()
-            self._pool = self._start()
+            self._pool, self._warm = self._start(), False
             raise TimeoutError("the dispatch engine was restarted") from error
 
     def close(self) -> None:

@@ -1,0 +1,45 @@
+"""Telling a customer what has run short, and what could be had instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from catalog.repository import Alternative, alternatives
+from kit.money import Money
+from orders.errors import StockShort
+
+
+async def stock_short(
+    conn: AsyncConnection, store_id: str, lines: Sequence[Mapping[str, Any]]
+) -> StockShort:
+    """The error for lines of ``{sku_id, requested, available}``, with alternatives for each."""
+    others = await alternatives(conn, store_id, [line["sku_id"] for line in lines])
+    return StockShort(
+        "Some products have just run short: take fewer, or something else.",
+        extra={
+            "lines": [
+                {**line, "alternatives": [_shape(a) for a in others.get(line["sku_id"], ())]}
+                for line in lines
+            ]
+        },
+    )
+
+
+def _shape(other: Alternative) -> dict[str, object]:
+    return {
+        "sku_id": other.sku_id,
+        "name": other.name,
+        "brand": other.brand,
+        "unit": other.unit,
+        "price": _money(other.price),
+        "list_price": _money(other.list_price),
+        "available": other.available,
+        "image_url": other.image_url,
+    }
+
+
+def _money(amount: Money) -> dict[str, object]:
+    return {"amount_minor": amount.amount_minor, "currency": amount.currency}
