@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from identity.service import Identity
 from server import errors
 from server.api import (
+    asyncapi,
     auth,
     cart,
     catalogue,
@@ -42,6 +43,7 @@ VERSION = "1"
 # One line an audience.  A router brings its whole prefix itself: logs name routes by it.
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
+    asyncapi.router,
     clock.router,
     auth.router,
     catalogue.router,

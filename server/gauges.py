@@ -1,19 +1,22 @@
-"""The state of the whole system as gauges, read from Postgres when they are scraped."""
+"""The state of the whole system as gauges, read from Postgres every few seconds."""
 
 from __future__ import annotations
 
-import time
+import asyncio
 
+import structlog
 from prometheus_client import Gauge
 
 from kit.db import Database
 from kit.sql import load
 from orders.model import FINAL_ORDER_STATES, OrderState
+from server.workers.loop import PASSING
 
 _GAUGES = load("server", "gauges")
 
-# Several scrapers, or an eager one, share one reading.
-LIFE_S = 5.0
+log = structlog.get_logger(__name__)
+
+PERIOD_S = 5.0
 
 ORDERS_OPEN = Gauge("darkstore_orders_open", "Orders on their way, by state.", ("status",))
 _PLAIN = {
@@ -33,22 +36,26 @@ _PLAIN = {
 }
 
 
-class SystemGauges:
-    """Reads the gauges, at most every ``LIFE_S`` real seconds."""
+async def watch_system(database: Database) -> None:
+    """Bring the gauges up to date every ``PERIOD_S`` until cancelled.
 
-    def __init__(self) -> None:
-        self._read_at = float("-inf")
+    A scrape serves what was read last: it must not wait for a database that is in trouble.
+    """
+    while True:
+        try:
+            await read_gauges(database)
+        except PASSING as error:
+            log.warning("gauges_not_read", error=type(error).__name__)
+        await asyncio.sleep(PERIOD_S)
 
-    async def read(self, database: Database) -> None:
-        """Bring the gauges up to date."""
-        if time.monotonic() - self._read_at < LIFE_S:
-            return
-        async with database.begin() as conn:
-            row = await _GAUGES.one(conn)
-        for name, gauge in _PLAIN.items():
-            gauge.set(getattr(row, name))
-        counts = row.orders_open or {}
-        for state in OrderState:
-            if state not in FINAL_ORDER_STATES:
-                ORDERS_OPEN.labels(state.value).set(counts.get(state.value, 0))
-        self._read_at = time.monotonic()
+
+async def read_gauges(database: Database) -> None:
+    """Read every gauge once."""
+    async with database.begin() as conn:
+        row = await _GAUGES.one(conn)
+    for name, gauge in _PLAIN.items():
+        gauge.set(getattr(row, name))
+    counts = row.orders_open or {}
+    for state in OrderState:
+        if state not in FINAL_ORDER_STATES:
+            ORDERS_OPEN.labels(state.value).set(counts.get(state.value, 0))

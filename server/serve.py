@@ -26,6 +26,7 @@ from server.api import auth
 from server.api.stream import uvicorn_options
 from server.app import create_app
 from server.gateway import serve_gateway
+from server.gauges import watch_system
 from server.settings import Settings
 from server.stream_ports import make_ports
 from server.tracking import PositionFanOut
@@ -109,9 +110,13 @@ async def serve(settings: Settings, host: str, port: int) -> None:
             **uvicorn_options(live.stream.limits),
         )
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(live.run())
+            running = [
+                tasks.create_task(live.run()),
+                tasks.create_task(watch_system(services.database)),
+            ]
             await _Server(config).serve()
-            running.cancel()
+            for task in running:
+                task.cancel()
 
 
 async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None:

@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, Response
 
 from kit.errors import Busy
 from server.api.access import PROBE, ServicesDep
-from server.gauges import SystemGauges
 from server.migrate import MIGRATIONS
 from server.wiring import Services
 
@@ -28,8 +27,6 @@ log = structlog.get_logger(__name__)
 router = APIRouter(tags=["operations"], dependencies=[PROBE])
 
 CHECK_TIMEOUT_S = 1.0
-
-_gauges = SystemGauges()
 
 
 @lru_cache(maxsize=1)
@@ -46,11 +43,6 @@ async def _postgres(services: Services) -> str:
 
 async def _redis(services: Services) -> str:
     await services.redis.get("readyz")
-    return "ok"
-
-
-async def _system_gauges(services: Services) -> str:
-    await _gauges.read(services.database)
     return "ok"
 
 
@@ -98,12 +90,8 @@ async def readyz(request: Request, services: ServicesDep) -> JSONResponse:
 
 
 @router.get("/metrics", include_in_schema=False)
-async def metrics(services: ServicesDep) -> Response:
-    """Prometheus text format.  To be shut off from the outside by the proxy.
-
-    Without Postgres the process's own figures are still served; the system's are then old.
-    """
-    await _checked(_system_gauges, services)
+async def metrics() -> Response:
+    """Prometheus text format.  To be shut off from the outside by the proxy."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
