@@ -48,9 +48,10 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace, data_dir: Path, log_ins: Path, port: int) -> int:
-    with log_ins.open("wb", opener=_private) as file:
-        _darkstore("seed", "--json", "--data-dir", str(data_dir), stdout=file)
-    locust = subprocess.run(
+    with open(log_ins, "wb", opener=_private) as file:
+        seed = [BIN / "darkstore", "seed", "--json", "--data-dir", str(data_dir)]
+        subprocess.run(seed, cwd=ROOT, check=True, stdout=file)  # noqa: S603  # our own program
+    locust = subprocess.run(  # noqa: S603  # our own program
         [
             BIN / "locust", "-f", ROOT / "loadtests" / "locustfile.py", "--headless",
             "--only-summary", "--host", f"http://127.0.0.1:{port}", "--users", str(options.users),
@@ -70,7 +71,9 @@ def _verify(data_dir: Path) -> int:
     deadline_s = time.monotonic() + QUIET_TIMEOUT_S
     while True:
         command = [BIN / "darkstore", "verify", "--data-dir", str(data_dir)]
-        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        done = subprocess.run(  # noqa: S603  # our own program
+            command, cwd=ROOT, check=False, capture_output=True, text=True
+        )
         if done.returncode == 0 or time.monotonic() > deadline_s:
             sys.stdout.write(done.stdout + done.stderr)
             return done.returncode
@@ -82,10 +85,6 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _darkstore(*arguments: str, stdout: object) -> None:
-    subprocess.run([BIN / "darkstore", *arguments], cwd=ROOT, check=True, stdout=stdout)  # type: ignore[call-overload]  # a file, as subprocess takes it
-
-
 @contextlib.contextmanager
 def _up(data_dir: Path, port: int, speed: float) -> Iterator[None]:
     """A running system; ended with SIGINT, and with SIGKILL if that is not enough."""
@@ -93,7 +92,9 @@ def _up(data_dir: Path, port: int, speed: float) -> Iterator[None]:
         BIN / "darkstore", "up", "--data-dir", str(data_dir), "--port", str(port),
         "--speed", str(speed),
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(  # noqa: S603  # our own program
+        command, cwd=ROOT, stdout=subprocess.DEVNULL
+    )
     try:
         _wait_until_ready(process, port)
         yield

@@ -90,6 +90,7 @@ async def cancel(
     trip = await trips.active_of_order(conn, order_id)
     if trip is not None:
         await _withdraw(conn, trip.id, order_id)
+    await reservations.lock_stock(conn, order_id)
     await reservations.release(conn, order_id, actor)
     await reservations.restock(conn, order_id, actor)
     if task is not None:

@@ -253,6 +253,7 @@ async def take_back(conn: AsyncConnection, order_id: str, actor: str, *, restock
     """
     await move(conn, order_id, OrderState.RETURNED, actor, "restocked" if restock else "wasted")
     if restock:
+        await reservations.lock_stock(conn, order_id)
         await reservations.restock(conn, order_id, actor)
 
 

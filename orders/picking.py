@@ -41,7 +41,10 @@ class NotYours(Conflict):
 async def queue_for_picking(conn: AsyncConnection, order_id: str) -> None:
     """Queue a confirmed order in its store.  Doing it twice does nothing."""
     order = (
-        await conn.execute(select(orders).where(orders.c.id == order_id).with_for_update())
+        # The relay holds streams that others wait for with this row in hand; it must not wait.
+        await conn.execute(
+            select(orders).where(orders.c.id == order_id).with_for_update(nowait=True)
+        )
     ).one()
     if order.status != OrderState.CONFIRMED:
         return

@@ -80,11 +80,11 @@ class Customer:
             order = await self._shop(session)
             if order is not None:
                 await self._live_through(session, order)
-        except Refused as refusal:
-            tally.gave_up[str(refusal.reply.code)] += 1
-        except LoggedOut:
+        except* Refused as refusals:
+            tally.gave_up[_first_code(refusals)] += 1
+        except* LoggedOut:
             tally.gave_up["logged_out"] += 1
-        except Unreachable:
+        except* Unreachable:
             tally.gave_up["unreachable"] += 1
         finally:
             if session is not None and self._wish.registered:
@@ -192,12 +192,9 @@ class Customer:
                     await self._compare(session)
                 for task in watching:
                     task.cancel()
-        except* (Refused, LoggedOut, Unreachable) as group:
-            raise group.exceptions[0] from group
         finally:
             self._world.doors.pop(self._order_id, None)
-            if self._world.tally.status[self._order_id] in FINAL:
-                self._forget_soon()
+            self._world.tally.close_if_over(self._order_id)
         await self._afterwards(session)
 
     async def _over(self) -> None:
@@ -278,9 +275,6 @@ class Customer:
             (await session.call("POST", f"{path}/rating", body, key=self._key())).must()
             self._world.tally.rated += 1
 
-    def _forget_soon(self) -> None:
-        self._world.tally.close_order(self._order_id)
-
     def _smaller(self, lines: Sequence[Line], reply: Reply) -> list[Line]:
         """The basket with what is left of what ran short."""
         left = {short["sku_id"]: short["available"] for short in reply.data.get("lines", [])}
@@ -298,3 +292,12 @@ class Customer:
 
     async def _pause(self, between_s: tuple[float, float]) -> None:
         await self._world.clock.sleep(self._rng.uniform(*between_s))
+
+
+def _first_code(refusals: BaseExceptionGroup[Refused]) -> str:
+    """The code of the first refusal; task groups may have wrapped it more than once."""
+    first: BaseException = refusals
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, Refused)
+    return str(first.reply.code)

@@ -103,3 +103,22 @@ def with_noise(point: Point, rng: random.Random, sigma_m: float) -> Point:
         point.lat + north_m / _METRES_PER_DEGREE,
         point.lon + east_m / (_METRES_PER_DEGREE * shrink),
     )
+
+
+def redirected(
+    roads: RoadGraph, current: Ride, now_s: float, destination: int, pace: float = 1.0
+) -> Ride:
+    """Turn to another destination: at the end of the street piece that one is on.
+
+    Raises ValueError as ``ride`` does.
+    """
+    i = bisect_right(current.reached_s, now_s) - 1
+    if not 0 <= i < len(current.nodes) - 1:
+        return ride(roads, current.node_at(now_s), destination, now_s, pace)
+    onward = ride(roads, current.nodes[i + 1], destination, current.reached_s[i + 1], pace)
+    return Ride(
+        nodes=(current.nodes[i], *onward.nodes),
+        points=(current.points[i], *onward.points),
+        reached_s=(current.reached_s[i], *onward.reached_s),
+        lengths_m=(current.lengths_m[i], *onward.lengths_m),
+    )

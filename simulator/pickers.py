@@ -68,13 +68,15 @@ class Picker:
 
     async def _work(self) -> None:
         # Whoever came to work before may have left a task half done.
-        await self._pick_next()
+        resumes = True
         while True:
-            await self._world.until(self._wake, self._has_work, _LOOKS_AROUND_S)
+            if not resumes:
+                await self._world.until(self._wake, self._has_work, _LOOKS_AROUND_S)
             try:
                 await self._serve_counter()
-                if self._queued():
+                if resumes or self._queued():
                     await self._pick_next()
+                resumes = False
             except (Refused, Unreachable):
                 # Somebody else was faster, or the network was away: look at the screen again.
                 await self._world.clock.sleep(self._rng.uniform(2.0, 8.0))
@@ -91,7 +93,7 @@ class Picker:
         for task in self._tasks.values():
             if (
                 task["status"] == "packed"
-                and task["order_id"] in self._store.counter.waiting
+                and self._store.counter.unserved(task["order_id"])
                 and self._not_before.get(task["id"], 0.0) <= now_s
             ):
                 return task
@@ -99,17 +101,18 @@ class Picker:
 
     async def _serve_counter(self) -> None:
         """Hand over what is packed, one waiting rider after the other."""
+        counter = self._store.counter
         while (task := self._ready()) is not None:
-            code = self._store.counter.waiting.pop(task["order_id"])
-            await self._pause(_HANDOVER_S)
-            path = f"/v1/pick-tasks/{task['id']}/handover"
-            reply = await self._post(path, {"rider_code": code})
+            with counter.serve(task["order_id"]) as rider_code:
+                await self._pause(_HANDOVER_S)
+                path = f"/v1/pick-tasks/{task['id']}/handover"
+                reply = await self._post(path, {"rider_code": rider_code})
             if reply.ok:
+                counter.leave(task["order_id"])
                 self._note(reply.data)
-            elif reply.code != "pick_task_not_yours":
+            else:
                 # The phone of the rider may not have told the server of its arrival yet.
                 self._not_before[task["id"]] = self._world.clock.now_s() + _TRIES_AGAIN_S
-                self._store.counter.waiting.setdefault(task["order_id"], code)
 
     async def _pick_next(self) -> None:
         reply = await self._post(f"/v1/stores/{self._store.store_id}/pick-tasks/claim", {})

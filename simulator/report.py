@@ -38,7 +38,9 @@ class Tally:
     demanded: int = 0
     placed: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    # Orders that are not over, by id; those that are, by how they ended.
     status: dict[str, str] = field(default_factory=dict)
+    ended: Counter[str] = field(default_factory=Counter)
     delivered: deque[Delivered] = field(default_factory=lambda: deque(maxlen=_ORDERS_KEPT))
     kept: int = 0
     late: int = 0
@@ -83,6 +85,17 @@ class Tally:
         if status >= 500 and status != 503:
             self.server_errors += 1
             _keep(self.server_error_examples, f"{status} {method} {path}")
+
+    def close_if_over(self, order_id: str) -> None:
+        """Nobody watches the order any more: if it is over, only its end is counted."""
+        status = self.status[order_id]
+        if status in FINAL:
+            del self.status[order_id]
+            self.ended[status] += 1
+
+    def by_status(self) -> Counter[str]:
+        """How many of the placed orders stand where."""
+        return self.ended + Counter(self.status.values())
 
     def socket_opened(self, *, again: bool) -> None:
         self.sockets += not again
@@ -134,7 +147,7 @@ class Tally:
         cpu_s: float,
     ) -> dict[str, object]:
         """The one object that a run ends with."""
-        by_status = Counter(self.status.values())
+        by_status = self.by_status()
         door_s = [order.click_to_door_s for order in self.delivered]
         judged = self.kept + self.late
         return {

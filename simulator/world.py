@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,16 +33,30 @@ class Counter:
     """A store's counter: riders who wait there, by order, each showing a code."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, str] = {}
+        self._waiting: dict[str, str] = {}
+        self._served: set[str] = set()
         self._bells: set[asyncio.Event] = set()
 
     def arrive(self, order_id: str, rider_code: str) -> None:
-        self.waiting[order_id] = rider_code
+        self._waiting[order_id] = rider_code
         for bell in self._bells:
             bell.set()
 
     def leave(self, order_id: str) -> None:
-        self.waiting.pop(order_id, None)
+        self._waiting.pop(order_id, None)
+
+    def unserved(self, order_id: str) -> bool:
+        """Whether a rider waits for the order and nobody is at it."""
+        return order_id in self._waiting and order_id not in self._served
+
+    @contextmanager
+    def serve(self, order_id: str) -> Iterator[str]:
+        """Serve a waiting rider, who shows a code; nobody else does meanwhile."""
+        self._served.add(order_id)
+        try:
+            yield self._waiting[order_id]
+        finally:
+            self._served.discard(order_id)
 
     def listen(self, bell: asyncio.Event) -> None:
         """Ring ``bell`` whenever a rider arrives."""

@@ -16,6 +16,7 @@ _RELEASE = Query(
 _TAKE = Query(
     "stores.take", "SELECT take_stock($1::text, $2::text, $3::integer, $4::text, $5::text)"
 )
+_LOCK_STOCK = load("stores", "lock_order_stock")
 _RESTOCK = load("stores", "restock_order")
 
 
@@ -28,6 +29,15 @@ async def make_firm(conn: AsyncConnection, order_id: str) -> None:
         ),
         {"order_id": order_id},
     )
+
+
+async def lock_stock(conn: AsyncConnection, order_id: str) -> None:
+    """Lock the stock of all of an order's products, in the order in which checkout does.
+
+    Releasing and restocking touch different rows of them; without this they could meet a checkout
+    that holds what they want.
+    """
+    await _LOCK_STOCK.run(conn, order_id)
 
 
 async def release(

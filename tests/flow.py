@@ -208,9 +208,7 @@ class System:
                 return found
 
 
-async def _stock(
-    conn: Any, store: Store, units: int, prices_minor: Sequence[int]
-) -> list[Product]:
+async def _stock(conn: Any, store: Store, units: int, prices_minor: Sequence[int]) -> list[Product]:
     drafts = [
         make_draft(f"Product {n}", price_minor=price, list_price_minor=price)
         for n, price in enumerate(prices_minor, start=1)
