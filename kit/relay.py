@@ -30,6 +30,10 @@ _BATCH = load("kit", "relay_batch")
 _DONE = load("kit", "relay_done")
 _FAILED = load("kit", "relay_failed")
 _DEAD = load("kit", "relay_dead")
+_POSTPONED = load("kit", "relay_postponed")
+
+# Somebody else has the rows at this moment: no fault of the event, so no attempt is counted.
+_CONTENTION = frozenset({"55P03", "40P01", "40001"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,12 @@ async def _consume(
             for consume in consumers:
                 await consume(conn, event)
     except _EVENT_ERRORS as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise
+        if isinstance(error, DBAPIError):
+            if error.connection_invalidated:
+                raise
+            if getattr(error.orig, "sqlstate", None) in _CONTENTION:
+                await _POSTPONED.run(conn, event.id, random.uniform(0.02, 0.06))
+                return False
         return await _refuse(conn, event, error)
     return True
 

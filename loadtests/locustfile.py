@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import gevent
 from locust import FastHttpUser, between, constant, task
-from locust.exception import StopUser
+from locust.exception import RescheduleTask, StopUser
 
 from loadtests.stream import Stream, StreamClosed
 from loadtests.world import LogIn, load_world
@@ -25,11 +25,15 @@ from loadtests.world import LogIn, load_world
 WORLD = load_world()
 
 LISTING_PAGES_MAX = 20
-TRACKED_FOR_S = 30.0
+TRACKED_FOR_S = 20.0
 POSITION_EVERY_S = 4.0
 # A waiting picker looks this often; the queue's own news come over the store's channel.
 IDLE_S = 1.0
 ORDER_OVER = frozenset({"delivered", "cancelled", "payment_failed", "returned"})
+
+
+class Refused(RescheduleTask):
+    """An unexpected refusal, counted already: the person starts something new."""
 
 
 class Person(FastHttpUser):
@@ -104,10 +108,6 @@ class Person(FastHttpUser):
         ticket = self.call("POST", "/v1/realtime/tickets", {})["ticket"]
         assert self.host is not None
         return Stream(self.environment, self.host, ticket, channel)
-
-
-class Refused(Exception):
-    """An unexpected refusal, counted already."""
 
 
 def _code(response: Any) -> str:
@@ -191,7 +191,10 @@ class Customer(Person):
     def _follow(self, order_id: str) -> None:
         """Watch the order until it is over or the customer puts the phone away."""
         until_s = time.time() + TRACKED_FOR_S
-        stream = self.stream(f"order:{order_id}")
+        try:
+            stream = self.stream(f"order:{order_id}")
+        except StreamClosed as error:
+            raise Refused from error
         try:
             while time.time() < until_s:
                 frame = stream.receive(1.0)

@@ -27,7 +27,10 @@ class Stream:
         started_s = time.perf_counter()
         try:
             self._socket = websocket.create_connection(
-                host.replace("http", "ws", 1) + "/v1/stream", timeout=CONNECT_TIMEOUT_S
+                host.replace("http", "ws", 1) + "/v1/stream",
+                timeout=CONNECT_TIMEOUT_S,
+                # An app is no web page of ours, so it must not claim an origin.
+                suppress_origin=True,
             )
             self.send({"op": "auth", "ticket": ticket})
             self._expect("ready")
@@ -35,8 +38,10 @@ class Stream:
             self._expect("subscribed")
             self.snapshot: dict[str, Any] = self._expect("snapshot")["data"]
         except (OSError, websocket.WebSocketException, StreamClosed) as error:
-            self._report("connect", started_s, error)
-            raise StreamClosed(str(error)) from error
+            # The library's text goes on with headers, which differ each time.
+            reason = StreamClosed(str(error).partition(" -+-+- ")[0])
+            self._report("connect", started_s, reason)
+            raise reason from error
         self._report("connect", started_s)
 
     def send(self, op: dict[str, Any]) -> None:

@@ -38,6 +38,8 @@ _NOW = Query("orders.now", "SELECT darkstore_now()")
 # A phone's clock may be off; an action from further ahead than this is taken as now.
 CLOCK_SKEW_S = 60.0
 
+_NOT_COLLECTED = frozenset({DeliveryState.OFFERED, DeliveryState.ASSIGNED, DeliveryState.AT_STORE})
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -82,7 +84,7 @@ async def accept(conn: AsyncConnection, rider_id: str, offer_id: str) -> Trip:
     await trips.close_offer(conn, trip, OfferStatus.ACCEPTED, None, now)
     rider = (await conn.execute(select(riders).where(riders.c.id == rider_id))).one()
     card = {"name": rider.name.split()[0], "vehicle": rider.vehicle}
-    for order_id in trip.order_ids:
+    for order_id in trip.kept_order_ids:
         await conn.execute(update(orders).where(orders.c.id == order_id).values(rider_id=rider_id))
         await move(conn, order_id, DeliveryState.ASSIGNED, rider.user_id)
         await outbox.append(conn, f"order:{order_id}", "order.rider", {"rider": card})
@@ -114,7 +116,7 @@ async def expire(conn: AsyncConnection, trip_id: str) -> None:
 
 async def _end_offer(conn: AsyncConnection, trip: Trip, status: OfferStatus, reason: str) -> None:
     await trips.close_offer(conn, trip, status, reason, await _now(conn))
-    for order_id in trip.order_ids:
+    for order_id in trip.kept_order_ids:
         await move(conn, order_id, DeliveryState.UNASSIGNED, SYSTEM, f"offer_{status.value}")
     await _close_on_phone(conn, trip, status.value)
 
@@ -133,17 +135,15 @@ async def unassign(conn: AsyncConnection, trip_id: str, actor: str, reason: str)
     if trip.status not in trips.OPEN_TRIPS:
         raise IllegalTransition(f"The trip is {trip.status.value}.")
     now = await _now(conn)
-    for order_id in trip.order_ids:
-        if locked[order_id].delivery_status == DeliveryState.COLLECTED:
-            raise IllegalTransition("The rider carries an order of this trip already.")
+    for order_id in trip.kept_order_ids:
+        if locked[order_id].delivery_status not in _NOT_COLLECTED:
+            raise IllegalTransition("The rider has collected an order of this trip already.")
     if trip.status is TripStatus.OFFERED:
         await trips.close_offer(conn, trip, OfferStatus.WITHDRAWN, reason, now)
         await _close_on_phone(conn, trip, "withdrawn")
     else:
         await trips.cancel(conn, trip, now)
-    for order_id in trip.order_ids:
-        if locked[order_id].delivery_status == DeliveryState.CANCELLED:
-            continue
+    for order_id in trip.kept_order_ids:
         await trips.exclude(conn, order_id, trip.rider_id, now)
         await conn.execute(update(orders).where(orders.c.id == order_id).values(rider_id=None))
         await move(conn, order_id, DeliveryState.UNASSIGNED, actor, reason)
@@ -308,8 +308,9 @@ async def _book(conn: AsyncConnection, order: Any, trip: Trip) -> None:
     await post(conn, f"sale:{order.id}", "sale", order.currency, postings.sale(sold), order.id)
     await _book_adjustments(conn, order)
     # A batch shares one pay; the first order carries what division leaves over.
-    share, rest = divmod(trip.pay_minor, len(trip.order_ids))
-    pay = share + (rest if trip.order_ids[0] == order.id else 0)
+    carried = trip.kept_order_ids
+    share, rest = divmod(trip.pay_minor, len(carried))
+    pay = share + (rest if carried[0] == order.id else 0)
     await _earn(conn, order, trip.rider_id, pay)
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,6 +39,8 @@ from riders.model import PlannedStop, StopKind
 from riders.settings import RiderSettings
 from riders.tables import riders
 
+log = structlog.get_logger(__name__)
+
 _ORDERS = load("orders", "dispatch_orders")
 _RIDERS = load("orders", "dispatch_riders")
 _EXPIRED = load("orders", "expired_offers")
@@ -54,6 +57,7 @@ DROPOFF_SERVICE_S = 60.0
 # Trips carry one order until batches are measured on the simulated city.
 ONE_ORDER_A_TRIP = Parameters(extension=ExtensionParameters(enabled=False))
 
+_VEHICLES = frozenset(vehicle.value for vehicle in Vehicle)
 _DISPATCHABLE = frozenset({OrderState.CONFIRMED, OrderState.PICKING, OrderState.PACKED})
 
 
@@ -88,7 +92,9 @@ def snapshot(
     now_s = now.timestamp()
     heard_since_ms = (now_s - settings.silent_after_s) * 1000
     reachable = {
-        rider_id: fix for rider_id, fix in world.fixes.items() if fix.t_ms >= heard_since_ms
+        rider_id: fix
+        for rider_id, fix in world.fixes.items()
+        if fix.t_ms >= heard_since_ms and _rides_known_vehicle(world.riders[rider_id])
     }
     store_ids = sorted({row.store_id for row in world.orders.values()})
     points: list[Point] = [territory.stores[store_id].point for store_id in store_ids]
@@ -110,6 +116,14 @@ def snapshot(
         parameters=ONE_ORDER_A_TRIP,
         deadline_s=deadline_s,
     )
+
+
+def _rides_known_vehicle(row: Any) -> bool:
+    """A rider whose vehicle nobody knows gets no offers, but must not stop a city."""
+    if row.vehicle in _VEHICLES:
+        return True
+    log.warning("rider_with_unknown_vehicle", rider_id=row.id, vehicle=row.vehicle)
+    return False
 
 
 def _places(points: list[Point], new: Mapping[str, Point]) -> dict[str, int]:

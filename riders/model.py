@@ -84,6 +84,15 @@ class Trip:
         """The trip's orders in the sequence of delivery."""
         return tuple(stop.order_id for stop in self.stops if stop.kind is StopKind.DROPOFF)
 
+    @property
+    def kept_order_ids(self) -> tuple[str, ...]:
+        """Those of ``order_ids`` that have not been taken off the trip."""
+        return tuple(
+            stop.order_id
+            for stop in self.stops
+            if stop.kind is StopKind.DROPOFF and stop.status is not StopStatus.CANCELLED
+        )
+
     def stop(self, n: int) -> Stop | None:
         return next((stop for stop in self.stops if stop.n == n), None)
 

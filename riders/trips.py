@@ -167,7 +167,7 @@ async def close_offer(
     if status in (OfferStatus.DECLINED, OfferStatus.EXPIRED):
         missed = status is OfferStatus.EXPIRED
         until = now + timedelta(seconds=MISSED_OFFER_S) if missed else None
-        for order_id in trip.order_ids:
+        for order_id in trip.kept_order_ids:
             await exclude(conn, order_id, trip.rider_id, now, until)
 
 

@@ -38,9 +38,9 @@ class Vehicle:
 
 
 _SCOOTER: Final = Vehicle("scooter", 2, 25_000)
-_E_SCOOTER: Final = Vehicle("e-scooter", 2, 18_000)
+_LIGHT_SCOOTER: Final = Vehicle("scooter", 2, 18_000)
 _BICYCLE: Final = Vehicle("bicycle", 1, 12_000)
-_FLEET: Final = (_SCOOTER, _SCOOTER, _E_SCOOTER, _SCOOTER, _BICYCLE, _E_SCOOTER)
+_FLEET: Final = (_SCOOTER, _SCOOTER, _LIGHT_SCOOTER, _SCOOTER, _BICYCLE, _LIGHT_SCOOTER)
 
 
 @dataclass(frozen=True, slots=True)

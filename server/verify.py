@@ -105,9 +105,11 @@ def _load(name: str) -> tuple[Query, str]:
     header = " ".join(
         line.removeprefix("--").strip() for line in source.splitlines() if line.startswith("--")
     )
+    # Our own file; no text from outside gets into it.
     counted = (
-        f"WITH broken AS (\n{source}\n)\n"  # noqa: S608 - our own file, no outside text
-        f"SELECT (SELECT count(*) FROM broken) AS broken_rows, broken.* FROM broken LIMIT {EXAMPLES}"
+        f"WITH broken AS (\n{source}\n)\n"  # noqa: S608
+        "SELECT (SELECT count(*) FROM broken) AS broken_rows, broken.*"
+        f" FROM broken LIMIT {EXAMPLES}"
     )
     return Query(f"server.verify.{name}", counted), header.partition(". ")[0].rstrip(".") + "."
 

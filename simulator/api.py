@@ -129,9 +129,7 @@ def _reply(response: Response) -> Reply:
 
 def _again(reply: Reply) -> bool:
     return (
-        reply.status in (429, 503)
-        or reply.status >= 500
-        or reply.code == "idempotency_in_progress"
+        reply.status in (429, 503) or reply.status >= 500 or reply.code == "idempotency_in_progress"
     )
 
 

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -200,15 +201,11 @@ async def _clock(api: Api) -> Clock:
 
 
 def _anchored(told: Json, real_s: float) -> Clock:
-    from datetime import datetime
-
     virtual_s = datetime.fromisoformat(told["now"]).timestamp()
     return Clock(anchor_real_s=real_s, anchor_virtual_s=virtual_s, speed=float(told["speed"]))
 
 
-async def _stores(
-    api: Api, roads: RoadGraph, log_ins: Mapping[str, Any]
-) -> dict[str, StorePlace]:
+async def _stores(api: Api, roads: RoadGraph, log_ins: Mapping[str, Any]) -> dict[str, StorePlace]:
     places = {}
     for store in log_ins["stores"]:
         point = Point(store["lat"], store["lon"])

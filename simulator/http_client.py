@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -59,8 +59,8 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast: uvloop's transports have the methods, not the base class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
@@ -132,7 +132,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Response:
-        """One exchange.  Raises HttpFailure; the deadline covers connecting and the whole answer."""
+        """One exchange, from connecting to the last byte of the answer.  Raises HttpFailure."""
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         self.statistics.requests += 1

@@ -12,6 +12,7 @@ from simulator.stream import Stream, Watch
 from simulator.world import StorePlace, World
 
 # Virtual seconds; the means are those that dispatch expects (a walk, a line, a unit).
+_TURNS_ROUND_S: Final = (0.5, 6.0)
 _FIRST_WALK_S: Final = (15.0, 35.0)
 _LINE_S: Final = (6.0, 14.0)
 _UNIT_S: Final = (1.0, 3.0)
@@ -74,6 +75,7 @@ class Picker:
                 await self._world.until(self._wake, self._has_work, _LOOKS_AROUND_S)
             try:
                 await self._serve_counter()
+                await self._pause(_TURNS_ROUND_S)
                 if resumes or self._queued():
                     await self._pick_next()
                 resumes = False
@@ -163,7 +165,7 @@ class Picker:
         if reply.code in ("pick_task_not_yours", "illegal_transition"):
             return False
         self._note(reply.must())
-        return reply.data["status"] == "claimed"
+        return bool(reply.data["status"] == "claimed")
 
     async def _pack(self, task: Json) -> None:
         await self._pause(_PACK_S)

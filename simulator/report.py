@@ -14,9 +14,7 @@ from simulator.gaps import ChannelLog
 from simulator.http_client import HttpStatistics
 
 STAGES: Final = ("placed", "confirmed", "picking", "packed", "picked_up", "arriving", "delivered")
-FINAL: Final = frozenset(
-    {"delivered", "cancelled", "payment_failed", "undeliverable", "returned"}
-)
+FINAL: Final = frozenset({"delivered", "cancelled", "payment_failed", "undeliverable", "returned"})
 _EXAMPLES_KEPT: Final = 20
 # A demo runs for days: figures are of the latest orders.
 _ORDERS_KEPT: Final = 20_000

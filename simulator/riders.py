@@ -30,7 +30,7 @@ _IGNORE_SHARE: Final = 0.03
 _OFFLINE_SHARE: Final = 0.06
 
 # A bicycle keeps to the street as a scooter does, at 15 km/h where that rides 25.
-_PACE: Final = {"bicycle": 0.6, "e-scooter": 0.85, "scooter": 0.95}
+_PACE: Final = {"bicycle": 0.6, "scooter": 0.95}
 
 
 class Rider:
@@ -270,9 +270,7 @@ class Rider:
     def _head_for(self, node: int) -> None:
         if self._ride.nodes[-1] != node:
             now_s = self._world.clock.now_s()
-            self._ride = motion.redirected(
-                self._world.roads, self._ride, now_s, node, self._pace
-            )
+            self._ride = motion.redirected(self._world.roads, self._ride, now_s, node, self._pace)
 
     async def _wait(self, happened: Any, timeout_s: float) -> bool:
         return await self._world.until(self._changed, happened, timeout_s)

@@ -175,4 +175,3 @@ class Stream:
         """Hand what went wrong to the tally, when nobody watches any more."""
         for watch in self._watches.values():
             self._tally.judged(watch.log)
-

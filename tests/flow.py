@@ -188,7 +188,7 @@ class System:
     async def stock(self, place: Place, units: int = 50, *prices_minor: int) -> list[Product]:
         """New products on the place's shelves, one for each price."""
         async with self.database.begin() as conn:
-            return await _stock(conn, place.store, units, prices_minor or (6_000,))
+            return await put_on_sale(conn, place.store, units, prices_minor or (6_000,))
 
     async def rows(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
         async with self.database.begin() as conn:
@@ -208,7 +208,10 @@ class System:
                 return found
 
 
-async def _stock(conn: Any, store: Store, units: int, prices_minor: Sequence[int]) -> list[Product]:
+async def put_on_sale(
+    conn: Any, store: Store, units: int, prices_minor: Sequence[int]
+) -> list[Product]:
+    """New products on a store's shelves, one for each price; returned in the order of prices."""
     drafts = [
         make_draft(f"Product {n}", price_minor=price, list_price_minor=price)
         for n, price in enumerate(prices_minor, start=1)

@@ -1,4 +1,4 @@
-"""Engines, databases and Redis for tests: embedded ones, and the machine's own where they answer."""
+"""Engines, databases and Redis for tests: embedded, and the machine's own where they answer."""
 
 from __future__ import annotations
 

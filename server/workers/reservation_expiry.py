@@ -42,11 +42,16 @@ async def expire_reservations(services: Services) -> int:
 
     A payment that succeeds afterwards is voided when its answer comes (orders.payment_flow).
     """
-    async with services.database.begin() as conn:
-        rows = await _EXPIRED.all(conn, BATCH)
-        for row in rows:
+    expired = 0
+    while expired < BATCH:
+        # One order a transaction: two of them at once would lock stock rows out of their order.
+        async with services.database.begin() as conn:
+            row = await _EXPIRED.first(conn)
+            if row is None:
+                break
             await cancel(conn, row.id, SYSTEM, "reservation_expired", fee_minor=0)
-    return len(rows)
+        expired += 1
+    return expired
 
 
 async def keep_house(services: Services) -> None:

@@ -1,6 +1,7 @@
 -- checkout: idempotency key, stock, reservation, order, lines, payment attempt and event, at once.
 --   p  {actor, key, body_hash (hex), quote_id, order_id, operation_id, method, gateway, token,
---       substitution, tip_minor (null: as quoted), delivery_code, tracking_token, hold_s}
+--       substitution, tip_minor (null: as quoted), delivery_code, tracking_token, hold_s,
+--       recover_after_s}
 -- Returns one row:
 --   outcome   'placed', 'replayed', 'stock_short', 'quote_unknown', 'quote_expired',
 --             'quote_used', 'store_paused' or 'key_reused'
@@ -20,7 +21,7 @@ DECLARE
     v_order_id text := p->>'order_id';
     v_tip bigint;
     v_total bigint;
-    v_taken integer;
+    v_taken text[];
     v_short jsonb;
 BEGIN
     INSERT INTO idempotency_keys (actor, key, body_hash, created_at, order_id)
@@ -64,13 +65,25 @@ BEGIN
             WHERE s.store_id = q.store_id AND s.sku_id = l->>'sku_id'
               AND s.on_hand - s.reserved >= (l->>'quantity')::integer
             RETURNING s.sku_id, (l->>'quantity')::integer AS quantity
+        ), moved AS (
+            INSERT INTO stock_movements
+                (store_id, sku_id, kind, on_hand_delta, reserved_delta, order_id, actor, at)
+            SELECT q.store_id, t.sku_id, 'reservation', 0, t.quantity, v_order_id, p->>'actor',
+                   v_now
+            FROM taken t
+            RETURNING sku_id
         )
-        INSERT INTO stock_movements
-            (store_id, sku_id, kind, on_hand_delta, reserved_delta, order_id, actor, at)
-        SELECT q.store_id, t.sku_id, 'reservation', 0, t.quantity, v_order_id, p->>'actor', v_now
-        FROM taken t;
-        GET DIAGNOSTICS v_taken = ROW_COUNT;
-        IF v_taken < jsonb_array_length(q.lines) THEN
+        SELECT array_agg(sku_id) INTO v_taken FROM moved;
+        IF coalesce(cardinality(v_taken), 0) < jsonb_array_length(q.lines) THEN
+            -- Read while the rows are locked: afterwards others may have given units back.
+            SELECT jsonb_agg(jsonb_build_object(
+                'sku_id', w.sku_id, 'requested', w.quantity,
+                'available', coalesce(s.on_hand - s.reserved, 0)) ORDER BY w.sku_id)
+            INTO v_short
+            FROM (SELECT l->>'sku_id' AS sku_id, (l->>'quantity')::integer AS quantity
+                  FROM jsonb_array_elements(q.lines) AS l) w
+            LEFT JOIN stock s ON s.store_id = q.store_id AND s.sku_id = w.sku_id
+            WHERE w.sku_id <> ALL (coalesce(v_taken, ARRAY[]::text[]));
             RAISE EXCEPTION 'stock_short' USING ERRCODE = 'DS001';
         END IF;
 
@@ -125,16 +138,6 @@ BEGIN
     EXCEPTION WHEN SQLSTATE 'DS001' THEN
         -- The inner block is rolled back to its start; the key goes too, so that a retry is free.
         DELETE FROM idempotency_keys WHERE actor = p->>'actor' AND key = p->>'key';
-        IF SQLERRM = 'stock_short' THEN
-            SELECT jsonb_agg(jsonb_build_object(
-                'sku_id', w.sku_id, 'requested', w.quantity,
-                'available', coalesce(s.on_hand - s.reserved, 0)) ORDER BY w.sku_id)
-            INTO v_short
-            FROM (SELECT l->>'sku_id' AS sku_id, (l->>'quantity')::integer AS quantity
-                  FROM jsonb_array_elements(q.lines) AS l) w
-            LEFT JOIN stock s ON s.store_id = q.store_id AND s.sku_id = w.sku_id
-            WHERE coalesce(s.on_hand - s.reserved, 0) < w.quantity;
-        END IF;
         RETURN QUERY SELECT SQLERRM, NULL::text, NULL::smallint, NULL::bytea,
                             coalesce(v_short, '[]'::jsonb);
         RETURN;

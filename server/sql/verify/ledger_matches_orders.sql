@@ -29,7 +29,8 @@ WITH booked AS (
            o.payment_status IN ('partially_refunded', 'refunded') AS paid_back,
            o.total_minor, o.refunded_minor,
            CASE WHEN o.gateway = 'cash' THEN o.refunded_minor ELSE 0 END AS not_taken,
-           b.*, coalesce(e.amount, 0) AS earned
+           b.sales, b.sold, b.short, b.captured, b.refunded, b.fee, b.rider_payable, b.tips,
+           coalesce(e.amount, 0) AS earned
     FROM orders o
     FULL JOIN booked b ON b.order_id = o.id
     FULL JOIN earned e ON e.order_id = coalesce(o.id, b.order_id)

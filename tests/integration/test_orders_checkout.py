@@ -1,0 +1,274 @@
+"""Checkout on a real database: stock, keys, quotes, and what a payment's answer does."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import orjson
+import pytest
+from sqlalchemy import text
+
+from kit.db import Database
+from kit.errors import Conflict, DarkstoreError
+from kit.idempotency import InProgress, KeyReused
+from orders import picking
+from orders.cancellation import cancel_as_customer, cancel_as_staff
+from orders.errors import QuoteExpired, QuoteNotFound, QuoteUsed, StockShort, StorePaused
+from payments.gateway import GatewayOutcome
+from server.workers.reservation_expiry import expire_reservations
+from tests.http_support import make_services
+from tests.order_support import (
+    DECLINED,
+    NEVER_SEEN,
+    SUCCEEDED,
+    UNAVAILABLE,
+    UNKNOWN,
+    Shop,
+    open_shop,
+)
+
+
+@pytest.fixture
+async def shop(database: Database) -> Shop:
+    return await open_shop(database)
+
+
+async def execute(shop: Shop, statement: str, **parameters: object) -> None:
+    async with shop.database.begin() as conn:
+        await conn.execute(text(statement), parameters)
+
+
+async def test_a_good_payment_confirms_and_makes_the_hold_firm(shop: Shop) -> None:
+    """Stock is reserved, the order confirmed, the reservation no longer expires."""
+    (product,) = await shop.stock(5)
+    order_id = await shop.place_order({product.sku_id: 2})
+    assert await shop.states(order_id) == ("confirmed", "unassigned", "authorised")
+    assert await shop.stock_of(product.sku_id) == (5, 2)
+    rows = await shop.rows("SELECT status, expires_at FROM reservations WHERE order_id = :id",
+                           id=order_id)  # fmt: skip
+    assert rows == [{"status": "firm", "expires_at": None}]
+
+
+@pytest.mark.parametrize("outcome", [DECLINED, UNAVAILABLE], ids=["declined", "unavailable"])
+async def test_a_refused_payment_releases_the_stock(shop: Shop, outcome: GatewayOutcome) -> None:
+    """The order stays as payment_failed, and others may buy the units at once."""
+    (product,) = await shop.stock(5)
+    shop.gateway.script = {"authorise": [outcome]}
+    order_id = await shop.place_order({product.sku_id: 5})
+    assert await shop.states(order_id) == ("payment_failed", "cancelled", "declined")
+    assert await shop.stock_of(product.sku_id) == (5, 0)
+    assert await shop.place_order({product.sku_id: 5})
+
+
+@pytest.mark.parametrize(
+    ("found", "states"),
+    [
+        (SUCCEEDED, ("confirmed", "unassigned", "authorised")),
+        (DECLINED, ("payment_failed", "cancelled", "declined")),
+        (NEVER_SEEN, ("payment_failed", "cancelled", "declined")),
+    ],
+    ids=["charged", "declined", "never_seen"],
+)
+async def test_a_time_out_is_asked_about_and_never_repeated(
+    shop: Shop, found: GatewayOutcome, states: tuple[str, str, str]
+) -> None:
+    """Unknown holds the stock until a lookup resolves it; the request itself goes out once."""
+    (product,) = await shop.stock(5)
+    shop.gateway.script = {"authorise": [UNKNOWN], "lookup": [UNKNOWN, found]}
+    order_id = await shop.place_order({product.sku_id: 2})
+    assert await shop.states(order_id) == ("placed", "unassigned", "unknown")
+    assert await shop.stock_of(product.sku_id) == (5, 2)
+    await shop.settle_all()
+    assert await shop.states(order_id) == states
+    assert [kind for kind, _ in shop.gateway.asked] == ["authorise", "lookup", "lookup"]
+    held = 2 if found is SUCCEEDED else 0
+    assert await shop.stock_of(product.sku_id) == (5, held)
+
+
+async def test_a_yes_after_the_cancellation_is_voided(shop: Shop) -> None:
+    """Money that comes too late goes back, and the stock stays with the others."""
+    (product,) = await shop.stock(5)
+    shop.gateway.script = {"authorise": [UNKNOWN]}
+    order_id = await shop.place_order({product.sku_id: 2})
+
+    async with shop.database.begin() as conn:
+        await cancel_as_customer(conn, order_id, shop.customer_id, "changed my mind", 2_000)
+    assert await shop.stock_of(product.sku_id) == (5, 0)
+    await shop.settle_all()
+    assert await shop.states(order_id) == ("cancelled", "cancelled", "voided")
+    assert [entry.kind.value for entry in shop.gateway.log] == ["authorise", "void"]
+    assert await shop.balances(order_id) == {}
+
+
+async def test_short_lines_are_named_with_what_is_there(shop: Shop) -> None:
+    """One short line of two: nothing is reserved, and the answer says which and how many."""
+    plenty, few = await shop.stock(5, 6_000, 4_000)
+    quote_id = await shop.quote({plenty.sku_id: 3, few.sku_id: 4})
+    other = await shop.place_order({few.sku_id: 3})
+    with pytest.raises(StockShort) as refused:
+        await shop.check_out(quote_id)
+    (line,) = refused.value.extra["lines"]  # type: ignore[misc]  # extra is of objects
+    assert (line["sku_id"], line["requested"], line["available"]) == (few.sku_id, 4, 2)
+    assert await shop.stock_of(plenty.sku_id) == (5, 0)
+    assert await shop.stock_of(few.sku_id) == (5, 3)
+    assert other
+    assert await shop.rows("SELECT 1 FROM orders WHERE quote_id = :id", id=quote_id) == []
+
+
+async def test_a_refused_checkout_leaves_its_key_free(shop: Shop) -> None:
+    """The same key may be used again once the goods are back."""
+    (product,) = await shop.stock(2)
+    quote_id = await shop.quote({product.sku_id: 2})
+    taken = await shop.place_order({product.sku_id: 1})
+    with pytest.raises(StockShort):
+        await shop.check_out(quote_id, key="again")
+
+    async with shop.database.begin() as conn:
+        await cancel_as_customer(conn, taken, shop.customer_id, "no", 0)
+    answer = await shop.check_out(quote_id, key="again")
+    assert orjson.loads(answer.answer.body)["status"] == "confirmed"
+
+
+async def test_the_same_key_gives_the_same_bytes(shop: Shop) -> None:
+    """A repeat is the stored answer; another body under the key is refused."""
+    (product,) = await shop.stock(5)
+    quote_id = await shop.quote({product.sku_id: 1})
+    first = await shop.check_out(quote_id, key="once")
+    again = await shop.check_out(quote_id, key="once")
+    assert (first.replayed, again.replayed) == (False, True)
+    assert again.answer == first.answer
+    with pytest.raises(KeyReused):
+        await shop.check_out(quote_id, key="once", body_hash=b"other")
+    with pytest.raises(QuoteUsed):
+        await shop.check_out(quote_id, key="twice")
+    assert await shop.stock_of(product.sku_id) == (5, 1)
+
+
+async def test_a_key_whose_process_died_tells_how_the_order_stands(shop: Shop) -> None:
+    """Between the order and the gateway's answer: in progress; once settled, the order."""
+    (product,) = await shop.stock(5)
+    quote_id = await shop.quote({product.sku_id: 1})
+    shop.gateway.script = {"authorise": [UNKNOWN], "lookup": [SUCCEEDED]}
+    await shop.check_out(quote_id, key="died")
+    # As if the process had died before it stored its answer.
+    await execute(
+        shop, "UPDATE idempotency_keys SET status = NULL, answer = NULL WHERE actor = :actor",
+        actor=shop.customer_id,
+    )  # fmt: skip
+    with pytest.raises(InProgress):
+        await shop.check_out(quote_id, key="died")
+    await shop.settle_all()
+    answer = await shop.check_out(quote_id, key="died")
+    assert answer.replayed
+    assert orjson.loads(answer.answer.body)["status"] == "confirmed"
+
+
+async def test_refusals_before_any_stock_is_touched(shop: Shop) -> None:
+    """Unknown, foreign and expired quotes, and a paused store."""
+    (product,) = await shop.stock(5)
+    other = await open_shop(shop.database)
+    with pytest.raises(QuoteNotFound):
+        await shop.check_out("quo_none")
+    quote_id = await shop.quote({product.sku_id: 1})
+    with pytest.raises(QuoteNotFound):
+        await other.check_out(quote_id)
+    await execute(shop, "UPDATE stores SET open = false WHERE id = :id", id=shop.place.store.id)
+    with pytest.raises(StorePaused):
+        await shop.check_out(quote_id)
+    await execute(shop, "UPDATE stores SET open = true WHERE id = :id", id=shop.place.store.id)
+    await execute(shop, "UPDATE quotes SET expires_at = created_at WHERE id = :id", id=quote_id)
+    with pytest.raises(QuoteExpired):
+        await shop.check_out(quote_id)
+    assert await shop.stock_of(product.sku_id) == (5, 0)
+
+
+async def test_an_abandoned_hold_is_swept_and_a_late_yes_voided(shop: Shop) -> None:
+    """A checkout that died before asking: the sweeper frees the stock, the worker the money."""
+    (product,) = await shop.stock(5)
+    quote_id = await shop.quote({product.sku_id: 2})
+
+    async def die(*_: object, **__: object) -> GatewayOutcome:
+        raise ConnectionResetError("the process was killed here")
+
+    alive, shop.gateway.authorise = shop.gateway.authorise, die  # type: ignore[method-assign]
+    with pytest.raises(ConnectionResetError):
+        await shop.check_out(quote_id)
+    shop.gateway.authorise = alive  # type: ignore[method-assign]
+    services = make_services(shop.database)
+    order_id = (await shop.rows("SELECT id FROM orders WHERE quote_id = :id", id=quote_id))[0]["id"]
+    await expire_reservations(services)
+    assert await shop.states(order_id) == ("placed", "unassigned", "pending")
+    await execute(
+        shop, "UPDATE reservations SET expires_at = :at WHERE order_id = :id",
+        at=shop.clock.now() - timedelta(seconds=1), id=order_id,
+    )  # fmt: skip
+    assert await expire_reservations(services) == 1
+    assert await shop.states(order_id) == ("cancelled", "cancelled", "pending")
+    assert await shop.stock_of(product.sku_id) == (5, 0)
+    await shop.settle_all()
+    assert await shop.states(order_id) == ("cancelled", "cancelled", "voided")
+
+
+async def test_an_unknown_payment_keeps_its_hold(shop: Shop) -> None:
+    """The sweeper leaves alone what may turn out to be paid."""
+    (product,) = await shop.stock(5)
+    shop.gateway.script = {"authorise": [UNKNOWN], "lookup": [SUCCEEDED]}
+    order_id = await shop.place_order({product.sku_id: 2})
+    await execute(
+        shop, "UPDATE reservations SET expires_at = :at WHERE order_id = :id",
+        at=shop.clock.now() - timedelta(hours=1), id=order_id,
+    )  # fmt: skip
+    assert await expire_reservations(make_services(shop.database)) == 0
+    await shop.settle_all()
+    assert (await shop.states(order_id))[0] == "confirmed"
+
+
+async def test_checkouts_and_cancellations_in_all_orders_never_deadlock(shop: Shop) -> None:
+    """Baskets that name the same products in opposite orders, some picked half and cancelled."""
+    products = await shop.stock(400, 6_000, 5_000, 4_000, 3_000)
+    skus = [product.sku_id for product in products]
+
+    async def one(n: int) -> str:
+        turn = skus[n % 4 :] + skus[: n % 4]
+        basket = dict.fromkeys(turn if n % 2 else reversed(turn), 1)
+        order_id = await shop.place_order(basket)
+        if n % 3 == 0:
+            async with shop.database.begin() as conn:
+                await cancel_as_staff(conn, order_id, "usr_test", "stress")
+        return order_id
+
+    half = [await shop.place_order(dict.fromkeys(skus, 1)) for _ in range(4)]
+    await shop.relay()
+    for order_id in half:
+        # The last product is in the bag: the cancellation releases the others and restocks it.
+        task = await shop.claim(order_id)
+        await pick_one(shop, task, skus[-1])
+        async with shop.database.begin() as conn:
+            await picking.release(conn, task["id"], shop.picker_id)
+
+    async def cancel_half(order_id: str) -> None:
+        async with shop.database.begin() as conn:
+            await cancel_as_staff(conn, order_id, "usr_test", "stress")
+
+    results = await asyncio.gather(
+        *(one(n) for n in range(24)), *(cancel_half(order_id) for order_id in half),
+        return_exceptions=True,
+    )  # fmt: skip
+    failures = [r for r in results if isinstance(r, BaseException)]
+    assert not [f for f in failures if not isinstance(f, DarkstoreError)], failures
+    assert not [f for f in failures if isinstance(f, Conflict)], failures
+    sold = 24 - 8
+    for sku in skus:
+        assert await shop.stock_of(sku) == (400, sold)
+
+
+async def pick_one(shop: Shop, task: dict[str, object], sku_id: str) -> None:
+    """Scan one product of a task."""
+    lines: list[dict[str, object]] = task["lines"]  # type: ignore[assignment]  # as JSON
+    line = next(line for line in lines if line["sku_id"] == sku_id)
+    async with shop.database.begin() as conn:
+        await picking.scan(
+            conn, str(task["id"]), shop.picker_id, str(line["line_id"]), str(line["barcode"]),
+            str(line["bin"]), 1,
+        )  # fmt: skip
