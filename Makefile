@@ -40,8 +40,8 @@ types: $(STAMP) ## strict mypy
 contracts: $(STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
-load: $(STAMP) ## a minute of locust traffic against a running `darkstore up`
-	$(BIN)/locust -f loadtests/locustfile.py --headless --run-time 1m
+load: $(STAMP) ## a minute of customers, pickers and riders against a system of its own
+	$(BIN)/python -m loadtests.run
 
 lock: $(STAMP) ## compile the lock files anew
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --group dev -o requirements.lock

@@ -3,7 +3,7 @@
     pick     = base + per_line * lines + per_unit * units
     queue    = (orders ahead) * typical_pick / pickers           (pickers work side by side)
     ready    = queue + pick + pack          (+ no_picker_wait when nobody is on shift)
-    shortage = max(0, orders ahead + 1 - riders free)
+    shortage = max(0, orders that wait for a rider + 1 - riders free)
     rider    = approach + shortage * expected_rider_wait
     handover = max(ready, rider)            (goods and rider come together, neither waits twice)
     total    = handover + pickup_service + travel + dropoff_service
@@ -59,8 +59,9 @@ class PromiseInputs:
     """What is known at the time of the quote.
 
     lines, units: of this basket. orders_ahead: in the store's pick queue. pickers: on shift.
-    riders_free: near the store and without work. approach_s: the nearest free rider's way to the
-    store. expected_rider_wait_s: mean time between two riders becoming free for this store.
+    orders_waiting: packed or not, without a rider, and served by the same riders. riders_free:
+    without work. approach_s: a free rider's way to the store. expected_rider_wait_s: mean time
+    between two of these riders becoming free.
     travel_s: store to drop-off. pickup_service_s, dropoff_service_s: at the two doors.
     Raises ValueError for anything negative or not finite.
     """
@@ -68,6 +69,7 @@ class PromiseInputs:
     lines: int
     units: int
     orders_ahead: int
+    orders_waiting: int
     pickers: int
     riders_free: int
     expected_rider_wait_s: float
@@ -124,6 +126,6 @@ def _ready_s(inputs: PromiseInputs, parameters: PromiseParameters) -> float:
 
 
 def _rider_s(inputs: PromiseInputs) -> float:
-    """The orders ahead need riders first; each rider short costs one more interval."""
-    shortage = max(0, inputs.orders_ahead + 1 - inputs.riders_free)
+    """The orders that wait go first; each rider short costs one more interval."""
+    shortage = max(0, inputs.orders_waiting + 1 - inputs.riders_free)
     return inputs.approach_s + shortage * inputs.expected_rider_wait_s

@@ -10,13 +10,13 @@ failures make the exit code 1.
 from __future__ import annotations
 
 import random
+import sys
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import gevent
-from locust import FastHttpUser, between, constant, task
+from locust import FastHttpUser, between, constant, events, task
 from locust.exception import RescheduleTask, StopUser
 
 from loadtests.stream import Stream, StreamClosed
@@ -30,6 +30,13 @@ POSITION_EVERY_S = 4.0
 # A waiting picker looks this often; the queue's own news come over the store's channel.
 IDLE_S = 1.0
 ORDER_OVER = frozenset({"delivered", "cancelled", "payment_failed", "returned"})
+
+
+@events.quit.add_listener
+def summary(**_: object) -> None:
+    """What the numbers of requests came to."""
+    desk = WORLD.desk
+    sys.stdout.write(f"{desk.placed} orders placed, {desk.delivered} delivered\n")
 
 
 class Refused(RescheduleTask):
@@ -47,24 +54,17 @@ class Person(FastHttpUser):
     token: str
     refresh_token: str
     refresh_at_s: float
-    behind: timedelta
-    speed: float
 
     def hello(self, session: dict[str, Any]) -> None:
         """Keep the tokens of a log-in, and learn how the system's clock runs."""
-        clock = self.call("GET", "/v1/clock", anonymous=True)
-        self.behind = datetime.fromisoformat(clock["now"]) - datetime.now(UTC)
-        self.speed, self._clock_read_s = clock["speed"], time.time()
+        sent_s = time.time()
+        told = self.call("GET", "/v1/clock", anonymous=True)
+        WORLD.clock.learn(told, sent_s, time.time())
         self._keep(session)
 
     def _keep(self, session: dict[str, Any]) -> None:
         self.token, self.refresh_token = session["access_token"], session["refresh_token"]
-        self.refresh_at_s = time.time() + session["expires_in_s"] / self.speed / 2
-
-    def now(self) -> str:
-        """The system's time."""
-        ahead_s = (time.time() - self._clock_read_s) * (self.speed - 1)
-        return (datetime.now(UTC) + self.behind + timedelta(seconds=ahead_s)).isoformat()
+        self.refresh_at_s = time.time() + session["expires_in_s"] / WORLD.clock.speed / 2
 
     def call(
         self,
@@ -107,7 +107,7 @@ class Person(FastHttpUser):
         """A socket on a channel.  Raises ``StreamClosed``."""
         ticket = self.call("POST", "/v1/realtime/tickets", {})["ticket"]
         assert self.host is not None
-        return Stream(self.environment, self.host, ticket, channel)
+        return Stream(self.environment, WORLD.clock, self.host, ticket, channel)
 
 
 def _code(response: Any) -> str:
@@ -185,6 +185,7 @@ class Customer(Person):
             keyed=True,
         )
         if order is not None and order["status"] not in ORDER_OVER:
+            WORLD.desk.placed += 1
             WORLD.desk.delivery_codes[order["id"]] = order["delivery_code"]
             self._follow(order["id"])
 
@@ -223,9 +224,9 @@ class Picker(Person):
     @task
     def work(self) -> None:
         """One thing at a time: riders at the counter go first."""
-        waiting = WORLD.desk.counters[self.log_in.store_id]
-        if waiting:
-            self._hand_over(*waiting.popleft())
+        ready = self._rider_to_serve()
+        if ready is not None:
+            self._hand_over(*ready)
             return
         pick_task = self.call(
             "POST",
@@ -238,6 +239,15 @@ class Picker(Person):
             gevent.sleep(IDLE_S)
         else:
             self._pick(pick_task)
+
+    def _rider_to_serve(self) -> tuple[str, str] | None:
+        """(order id, rider code) of the first rider whose order is packed; off the queue now."""
+        waiting = WORLD.desk.counters[self.log_in.store_id]
+        for order_id, rider_code in waiting:
+            if order_id in WORLD.desk.pick_tasks:
+                waiting.remove((order_id, rider_code))
+                return order_id, rider_code
+        return None
 
     def _pick(self, pick_task: dict[str, Any]) -> None:
         path, name = f"/v1/pick-tasks/{pick_task['id']}", "/v1/pick-tasks/{id}"
@@ -252,22 +262,16 @@ class Picker(Person):
                 "quantity": left,
             }
             self.call("POST", f"{path}/scan", scan, name=f"{name}/scan")
-        WORLD.desk.pick_tasks[pick_task["order_id"]] = pick_task["id"]
         self.call("POST", f"{path}/pack", {"bags": 1, "shelf": "A1"}, name=f"{name}/pack")
+        WORLD.desk.pick_tasks[pick_task["order_id"]] = pick_task["id"]
 
     def _hand_over(self, order_id: str, rider_code: str) -> None:
-        pick_task_id = WORLD.desk.pick_tasks.get(order_id)
-        # Not packed yet, or just being packed: the rider stays at the counter.
-        handed = pick_task_id and self.call(
+        self.call(
             "POST",
-            f"/v1/pick-tasks/{pick_task_id}/handover",
+            f"/v1/pick-tasks/{WORLD.desk.pick_tasks[order_id]}/handover",
             {"rider_code": rider_code},
             name="/v1/pick-tasks/{id}/handover",
-            expected=("illegal_transition",),
         )
-        if not handed:
-            WORLD.desk.counters[self.log_in.store_id].append((order_id, rider_code))
-            gevent.sleep(IDLE_S / 4)
 
 
 class Rider(Person):
@@ -285,7 +289,7 @@ class Rider(Person):
         _log_in(self, self.log_in)
         self.at = (self.log_in.place.lat, self.log_in.place.lon)
         self.call("POST", "/v1/riders/me/shift/start", {}, expected=("illegal_transition",))
-        point = {"t": self.now(), "lat": self.at[0], "lon": self.at[1]}
+        point = {"t": WORLD.clock.now().isoformat(), "lat": self.at[0], "lon": self.at[1]}
         self.call("POST", "/v1/riders/me/positions", {"points": [point]})
 
     def on_stop(self) -> None:
@@ -312,7 +316,12 @@ class Rider(Person):
 
     def _send_position(self) -> None:
         assert self.socket is not None
-        point = {"t": self.now(), "lat": self.at[0], "lon": self.at[1], "accuracy_m": 8}
+        point = {
+            "t": WORLD.clock.now().isoformat(),
+            "lat": self.at[0],
+            "lon": self.at[1],
+            "accuracy_m": 8,
+        }
         self.socket.send({"op": "positions", "points": [point]})
 
     def _answer(self, offer: dict[str, Any]) -> None:

@@ -1,4 +1,8 @@
-"""The stream from a load test: a WebSocket whose connects, frames and faults locust counts."""
+"""The stream from a load test: a WebSocket whose connects, events and faults locust counts.
+
+The time of an event is how long after its transaction it was here; that of a position how long
+after the phone's fix.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from typing import Any
 
 import websocket
 from locust.env import Environment
+
+from loadtests.world import VirtualClock
 
 CONNECT_TIMEOUT_S = 10.0
 # Over it an event is not news any more; counted as a failure.
@@ -21,8 +27,11 @@ class StreamClosed(Exception):
 class Stream:
     """One authenticated socket with one channel.  Raises ``StreamClosed`` when it ends."""
 
-    def __init__(self, environment: Environment, host: str, ticket: str, channel: str) -> None:
+    def __init__(
+        self, environment: Environment, clock: VirtualClock, host: str, ticket: str, channel: str
+    ) -> None:
         self._environment = environment
+        self._clock = clock
         self.kind = channel.partition(":")[0]
         started_s = time.perf_counter()
         try:
@@ -40,9 +49,9 @@ class Stream:
         except (OSError, websocket.WebSocketException, StreamClosed) as error:
             # The library's text goes on with headers, which differ each time.
             reason = StreamClosed(str(error).partition(" -+-+- ")[0])
-            self._report("connect", started_s, reason)
+            self._report("connect", time.perf_counter() - started_s, reason)
             raise reason from error
-        self._report("connect", started_s)
+        self._report("connect", time.perf_counter() - started_s)
 
     def send(self, op: dict[str, Any]) -> None:
         """Send one op."""
@@ -63,10 +72,11 @@ class Stream:
         if not text:
             raise StreamClosed("closed by the server")
         frame: dict[str, Any] = json.loads(text)
-        error = None
-        if frame["op"] == "error":
-            error = RuntimeError(f"{frame['code']}: {frame['detail']}")
-        self._report(frame["op"], time.perf_counter(), error, len(text))
+        match frame["op"]:
+            case "event" | "position":
+                self._report(frame["op"], self._clock.age_s(frame["at"]), length=len(text))
+            case "error":
+                self._report("error", 0.0, RuntimeError(f"{frame['code']}: {frame['detail']}"))
         return frame
 
     def close(self) -> None:
@@ -84,12 +94,12 @@ class Stream:
         raise StreamClosed(f"no {op} within {REPLY_TIMEOUT_S:g} s")
 
     def _report(
-        self, what: str, started_s: float, error: Exception | None = None, length: int = 0
+        self, what: str, took_s: float, error: Exception | None = None, length: int = 0
     ) -> None:
         self._environment.events.request.fire(
             request_type="WS",
             name=f"{self.kind}: {what}",
-            response_time=(time.perf_counter() - started_s) * 1000,
+            response_time=took_s * 1000,
             response_length=length,
             exception=error,
             context={},

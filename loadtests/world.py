@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,35 @@ class Desk:
     """Words said at counters and doors; keys are order ids unless another is named."""
 
     delivery_codes: dict[str, str] = field(default_factory=dict)
-    cash_due: dict[str, int] = field(default_factory=dict)
     pick_tasks: dict[str, str] = field(default_factory=dict)
     # By store: (order id, rider code) of riders who wait at the counter.
     counters: dict[str, deque[tuple[str, str]]] = field(default_factory=lambda: defaultdict(deque))
+    placed: int = 0
     delivered: int = 0
+
+
+@dataclass(slots=True)
+class VirtualClock:
+    """The system's clock as told over HTTP; the answer that came fastest is believed."""
+
+    speed: float = 1.0
+    _ahead_s: float = 0.0
+    _round_trip_s: float = math.inf
+
+    def learn(self, told: dict[str, Any], sent_s: float, received_s: float) -> None:
+        """Take an answer of ``GET /v1/clock``; ``sent_s`` and ``received_s`` are POSIX seconds."""
+        if received_s - sent_s < self._round_trip_s:
+            self.speed, self._round_trip_s = told["speed"], received_s - sent_s
+            virtual_s = datetime.fromisoformat(told["now"]).timestamp()
+            self._ahead_s = virtual_s - self.speed * (sent_s + received_s) / 2
+
+    def now(self) -> datetime:
+        """Virtual time, aware, in UTC."""
+        return datetime.fromtimestamp(self._ahead_s + self.speed * time.time(), UTC)
+
+    def age_s(self, at: str) -> float:
+        """Real seconds since a virtual moment, not below 0."""
+        return max(0.0, (self.now() - datetime.fromisoformat(at)).total_seconds() / self.speed)
 
 
 class World:
@@ -60,6 +86,7 @@ class World:
         self.pickers = deque(_log_ins(seeded["pickers"], self.stores))
         self.riders = deque(_log_ins(seeded["riders"], self.stores))
         self.desk = Desk()
+        self.clock = VirtualClock()
         self._orders: Iterator[DemandedOrder] | None = None
         self._sku_ids: Sequence[str] = ()
 

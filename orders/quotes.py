@@ -104,6 +104,7 @@ async def _promise(
             lines=lines,
             units=units,
             orders_ahead=busy.orders_ahead,
+            orders_waiting=busy.orders_waiting,
             pickers=busy.pickers,
             riders_free=busy.riders_free,
             expected_rider_wait_s=RIDER_CYCLE_S / max(1, busy.riders_on_shift),

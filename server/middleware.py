@@ -19,6 +19,7 @@ import time
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.errors import Busy
@@ -184,6 +185,9 @@ class ErrorBoundary:
 
         try:
             await self._within_limits(scope, receive, send_noting_start)
+        except ClientDisconnect:
+            # Phones lose their network in the middle of a request; nobody waits for the answer.
+            return
         except Exception as error:  # the boundary: a bug becomes a 500
             problem = problem_of(error)
             if problem is None:

@@ -89,8 +89,8 @@ async def seed(
     city_seed: int = 7,
     city_name: str | None = None,
     stores: int = 4,
-    riders: int = 36,
-    pickers_per_store: int = 3,
+    riders: int = 48,
+    pickers_per_store: int = 4,
     on_progress: Progress = _no_progress,
 ) -> SeedResult:
     """A city with stores, stock and people; see ``SeedResult`` for what is returned.

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -106,17 +107,20 @@ class Dispatcher:
         """Look at every city once; returns the real seconds until the next look."""
         territory = await self._services.territory.get()
         for city_id in self._cities(territory):
-            async with self._services.database.begin() as conn:
-                epoch = await leases.acquire(conn, city_id, self._holder, LEASE_S)
-            if epoch is not None:
-                await self._dispatch(territory, city_id, epoch)
+            if await self._lease(city_id) is not None:
+                await self._dispatch(territory, city_id)
         return max(LEAST_TICK_S, self._services.clock.real_s(TICK_S))
+
+    async def _lease(self, city_id: str) -> int | None:
+        """The city's epoch, with the lease renewed; None while another dispatcher has it."""
+        async with self._services.database.begin() as conn:
+            return await leases.acquire(conn, city_id, self._holder, LEASE_S)
 
     @staticmethod
     def _cities(territory: Territory) -> list[str]:
         return sorted({store.city_id for store in territory.stores.values()})
 
-    async def _dispatch(self, territory: Territory, city_id: str, epoch: int) -> None:
+    async def _dispatch(self, territory: Territory, city_id: str) -> None:
         await self._expire_offers(city_id)
         services = self._services
         async with services.database.begin() as conn:
@@ -130,8 +134,23 @@ class Dispatcher:
             PLAN_DEADLINE_S,
         )  # fmt: skip
         answer = await self._planner.plan(snapshot)
-        offered = 0
+        offered = await self._commit(territory, city_id, answer)
+        log.debug(
+            "dispatched", city_id=city_id, orders=len(orders), riders=len(fixes), offered=offered,
+            held=len(answer.held), unassigned=len(answer.unassigned),
+        )  # fmt: skip
+
+    async def _commit(self, territory: Territory, city_id: str, answer: Plan) -> int:
+        """Offer the plan's trips; returns how many were offered."""
+        services = self._services
+        offered, epoch, renewed_at = 0, None, float("-inf")
         for trip in answer.trips:
+            if time.monotonic() - renewed_at > LEASE_S / 4:
+                # Planning and a long list of trips may take longer than a lease lives.
+                epoch, renewed_at = await self._lease(city_id), time.monotonic()
+            if epoch is None:
+                log.warning("lease_lost", city_id=city_id)
+                return offered
             try:
                 async with services.database.begin() as conn:
                     await dispatching.commit_trip(
@@ -141,14 +160,11 @@ class Dispatcher:
                 offered += 1
             except LeaseLost:
                 log.warning("lease_lost", city_id=city_id, epoch=epoch)
-                return
+                return offered
             except (StaleAssignment, IntegrityError) as error:
                 # The world moved on while the engine thought; the next tick plans anew.
                 log.info("assignment_stale", order_ids=trip.order_ids, error=type(error).__name__)
-        log.debug(
-            "dispatched", city_id=city_id, orders=len(orders), riders=len(fixes), offered=offered,
-            held=len(answer.held), unassigned=len(answer.unassigned),
-        )  # fmt: skip
+        return offered
 
     async def _expire_offers(self, city_id: str) -> None:
         async with self._services.database.begin() as conn:

@@ -63,7 +63,7 @@ async def tell(conn: AsyncConnection, order_id: str) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("machine", list(Machine))
 async def test_moves_follow_the_table(shop: Shop, order_id: str, machine: Machine) -> None:
-    """Of all pairs of states ``order_move`` accepts exactly the edges; a refusal leaves no trace."""
+    """Of all pairs ``order_move`` accepts exactly the edges; a refusal leaves no trace."""
     legal = edges()
     for start in STATES[machine]:
         for end in STATES[machine]:

@@ -325,6 +325,7 @@ durations = st.floats(0, 7200)
         lines=st.integers(1, 60),
         units=st.integers(1, 200),
         orders_ahead=st.integers(0, 60),
+        orders_waiting=st.integers(0, 60),
         pickers=st.integers(0, 12),
         riders_free=st.integers(0, 40),
         expected_rider_wait_s=durations,

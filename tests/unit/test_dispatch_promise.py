@@ -8,6 +8,7 @@ TYPICAL = {
     "lines": 5,
     "units": 7,
     "orders_ahead": 0,
+    "orders_waiting": 0,
     "pickers": 2,
     "riders_free": 2,
     "expected_rider_wait_s": 240.0,
@@ -27,11 +28,19 @@ def test_slower_of_goods_and_rider_counts() -> None:
     assert promise(PromiseInputs(**TYPICAL, approach_s=900.0)).low_s >= at_door.low_s + 480
 
 
-def test_orders_ahead_wait_for_pickers_and_take_riders() -> None:
-    """Eight orders ahead on one picker, with two riders free, cost more than on four pickers."""
+def test_orders_ahead_wait_for_pickers() -> None:
+    """Eight orders ahead cost more on one picker than on four, and more than none."""
     slow = promise(PromiseInputs(**{**TYPICAL, "orders_ahead": 8, "pickers": 1}))
-    fast = promise(PromiseInputs(**{**TYPICAL, "orders_ahead": 8, "pickers": 4, "riders_free": 9}))
+    fast = promise(PromiseInputs(**{**TYPICAL, "orders_ahead": 8, "pickers": 4}))
     assert slow.low_s > fast.low_s > promise(PromiseInputs(**TYPICAL)).low_s
+
+
+def test_orders_that_wait_take_the_free_riders_first() -> None:
+    """With as many free riders as orders there is no wait; each rider short is one interval."""
+    served = promise(PromiseInputs(**{**TYPICAL, "orders_waiting": 1}))
+    short = promise(PromiseInputs(**{**TYPICAL, "orders_waiting": 4}))
+    assert served == promise(PromiseInputs(**TYPICAL))
+    assert short.low_s >= served.low_s + 240
 
 
 def test_nobody_to_pick_is_a_long_promise() -> None:

@@ -27,11 +27,9 @@ def test_locks_name_no_registry(name: str) -> None:
 def test_locks_pin_with_hashes(name: str) -> None:
     """Every requirement is one exact version with at least one SHA-256."""
     text = re.sub(r"\\\n\s*", " ", (ROOT / name).read_text())
-    requirements = [
-        line for line in text.splitlines() if line and not line.lstrip().startswith("#")
-    ]
-    assert requirements
-    for line in requirements:
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert lines
+    for line in lines:
         assert re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[^\s;]+", line), line
         assert "--hash=sha256:" in line, line
 
