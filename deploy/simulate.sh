@@ -9,6 +9,4 @@ if [ ! -s "$log_ins" ]; then
     darkstore seed --json >"$log_ins.new"
     mv "$log_ins.new" "$log_ins"
 fi
-city_id=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["city"]["id"])' "$log_ins")
-exec python -m simulator --base-url "$base_url" --city-id "$city_id" --log-ins "$log_ins" \
-    --endless --speed 1
+exec python -m simulator --base-url "$base_url" --log-ins "$log_ins" --endless --speed 1 --events

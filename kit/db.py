@@ -6,6 +6,7 @@ use the ``C`` collation, because they are compared, never read aloud.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import asyncpg
 from sqlalchemy import MetaData, Text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql.type_api import TypeEngine
 
@@ -31,6 +33,7 @@ metadata = MetaData(
 )
 
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
 # Longer than any statement of a healthy system; a stuck one must not hold its locks for ever.
 STATEMENT_TIMEOUT_S = 15.0
 LOCK_TIMEOUT_S = 5.0
@@ -89,8 +92,13 @@ class Database:
         return cls(engine, pool)
 
     async def close(self) -> None:
+        """Close both pools; connections that somebody still holds are cut after a while."""
         await self.engine.dispose()
-        await self.pool.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -104,7 +112,12 @@ class Database:
                     "The database connection was lost; nothing was changed. Try again."
                 ) from error
             raise
-        except (ConnectionError, TimeoutError, asyncpg.CannotConnectNowError) as error:
+        except (
+            ConnectionError,
+            TimeoutError,
+            PoolTimeout,
+            asyncpg.CannotConnectNowError,
+        ) as error:
             raise DatabaseUnavailable("The database does not answer; try again.") from error
 
     @asynccontextmanager

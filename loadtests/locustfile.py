@@ -374,6 +374,9 @@ class Rider(Person):
                 self._send_position()
 
     def _hand_out(self, path: str, stop: dict[str, Any]) -> None:
+        # A payment may be through while its customer still waits for the answer of the checkout.
+        while stop["order_id"] not in WORLD.desk.delivery_codes:
+            gevent.sleep(IDLE_S)
         proof: dict[str, Any] = {"otp": WORLD.desk.delivery_codes.pop(stop["order_id"])}
         if stop["cash_due"] is not None:
             proof["cash_collected"] = stop["cash_due"]["amount_minor"]

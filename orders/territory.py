@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from geo.distances import Point
 from geo.travel import StraightLine, TravelTimes
 from geo.zones import Zone, ZoneIndex, zone_from_geojson
+from kit.sql import load
 from riders.tables import road_networks
 from stores.tables import cities, stores, zones
 
@@ -46,6 +47,14 @@ class Territory:
         """Seconds for a rider from ``start`` to ``end``; a straight line where no map is."""
         times = self.travel.get(city_id) or StraightLine()
         return float(times.between(start.lat, start.lon, end.lat, end.lon))
+
+
+_VERSION = load("orders", "territory_version")
+
+
+async def territory_version(conn: AsyncConnection) -> str:
+    """Changes whenever ``load_territory`` would give something else; cheap."""
+    return str((await _VERSION.one(conn)).version)
 
 
 async def load_territory(conn: AsyncConnection) -> Territory:

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 # After the demand has ended: payments settle, the outbox drains.
 QUIET_TIMEOUT_S = 60.0
+# A worker does few things at once; Postgres counts every connection of every process.
+WORKER_POOL = 6
 
 
 def _say(line: str) -> None:
@@ -65,7 +67,7 @@ async def work(name: str) -> int:
     logging.configure(settings.log_level, process=name)
     module = importlib.import_module(f"server.workers.{name}")
     stopping = stop_event()
-    async with open_services(settings, process=name) as services:
+    async with open_services(settings, process=name, pool_size=WORKER_POOL) as services:
         await module.run(services, stopping)
     return 0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -31,6 +32,8 @@ from server.settings import Settings
 from server.stream_ports import make_ports
 from server.tracking import PositionFanOut
 from server.wiring import Services, open_services, read_epoch
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +79,15 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._leave)
+            loop.add_signal_handler(number, self.leave)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Refuse what is new, finish what is running, then end."""
         app = self.config.app
         assert isinstance(app, FastAPI)
         app.state.drain.start()
@@ -109,14 +113,9 @@ async def serve(settings: Settings, host: str, port: int) -> None:
             timeout_graceful_shutdown=int(settings.http.drain_timeout_s),
             **uvicorn_options(live.stream.limits),
         )
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(live.run()),
-                tasks.create_task(watch_system(services.database)),
-            ]
-            await _Server(config).serve()
-            for task in running:
-                task.cancel()
+        server = _Server(config)
+        background = (live.run(), watch_system(services.database))
+        await _beside(server.serve(), server.leave, *background)
 
 
 async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None:
@@ -126,10 +125,37 @@ async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None
             settings.identity, services.database, services.redis, services.clock, auth.rider_of
         )
         live = await open_live_layer(services, identity)
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(live.run())
-            await serve_gateway(live.stream, host, port, stop=stop_event())
-            running.cancel()
+        stopping = stop_event()
+        serving = serve_gateway(live.stream, host, port, stop=stopping)
+        await _beside(serving, stopping.set, live.run())
+
+
+async def _beside(
+    serving: Coroutine[None, None, None],
+    leave: Callable[[], None],
+    *background: Coroutine[None, None, None],
+) -> None:
+    """Serve for as long as the background tasks run.
+
+    When one of those ends, the server is told to leave and drains as always; then its error is
+    raised, the process ends and its supervisor starts it anew.  Cancelling the server instead
+    would cut every request in the middle.
+    """
+    server = asyncio.create_task(serving)
+    tasks = [asyncio.create_task(work) for work in background]
+    try:
+        await asyncio.wait([server, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ended = [task for task in tasks if task.done()]
+        for task in ended:
+            log.error("background_task_ended", exc_info=task.exception())
+        leave()
+        await server
+        for task in ended:
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def stop_event() -> asyncio.Event:

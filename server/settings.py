@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         default=None, validation_alias=AliasChoices("REDIS_URL", "redis_url")
     )
-    database_pool_size: int = Field(default=10, ge=2, le=200)
+    database_pool_size: int = Field(default=16, ge=2, le=200)
     redis_pool_size: int = Field(default=50, ge=2, le=1000)
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 

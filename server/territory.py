@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from kit.db import Database
-from orders.territory import Territory, load_territory
+from orders.territory import Territory, load_territory, territory_version
 
 # Zones and roads change when an operator draws them; half a minute later everybody knows.
 LIFE_S = 30.0
@@ -20,7 +20,8 @@ class TerritoryCache:
         self._database = database
         self._life_s = life_s
         self._held: Territory | None = None
-        self._read_at = 0.0
+        self._version = ""
+        self._checked_at = 0.0
         self._reading = asyncio.Lock()
 
     async def get(self) -> Territory:
@@ -29,12 +30,18 @@ class TerritoryCache:
             return self._held
         async with self._reading:
             if self._held is None or not self._fresh():
-                async with self._database.begin() as conn:
-                    self._held = await load_territory(conn)
-                self._read_at = time.monotonic()
+                self._held = await self._read(self._held)
             return self._held
+
+    async def _read(self, held: Territory | None) -> Territory:
+        async with self._database.begin() as conn:
+            version = await territory_version(conn)
+            if held is None or version != self._version:
+                held = await load_territory(conn)
+        self._version, self._checked_at = version, time.monotonic()
+        return held
 
     def _fresh(self) -> bool:
         # Before the first seed there is nothing; what is seeded should be seen at once.
         life_s = self._life_s if self._held and self._held.stores else EMPTY_LIFE_S
-        return time.monotonic() - self._read_at < life_s
+        return time.monotonic() - self._checked_at < life_s

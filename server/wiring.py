@@ -38,13 +38,15 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, *, process: str) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, process: str, pool_size: int | None = None
+) -> AsyncIterator[Services]:
     """Connect to Postgres, Redis and the gateways; everything is closed at the end."""
     assert settings.database_url, "the caller has started the engines"
     assert settings.redis_url, "the caller has started the engines"
     database = await Database.open(
         settings.database_url,
-        size=settings.database_pool_size,
+        size=pool_size or settings.database_pool_size,
         application_name=f"darkstore {process}",
     )
     redis = connect(settings.redis_url, size=settings.redis_pool_size)

@@ -20,12 +20,13 @@ from simulator.world import Door, World
 _READS_PAGE_S: Final = (4.0, 15.0)
 _THINKS_S: Final = (3.0, 10.0)
 _LOOKS_AGAIN_S: Final = 240.0
-_RATES_AFTER_S: Final = (30.0, 300.0)
+_RATES_AFTER_S: Final = (20.0, 120.0)
 # An order that is not over by then is given up on; its place in the report is its last state.
 _PATIENCE_S: Final = 3 * 3600.0
-# Real seconds in which a socket has to catch up with a fresh GET: relay, Redis and wire.
-_CATCH_UP_S: Final = 8.0
-_LOOKS: Final = 16
+# Real seconds in which a socket has to catch up with a fresh GET: relay, Redis and wire, and a
+# relay that was killed this moment.
+_CATCH_UP_S: Final = 20.0
+_LOOKS: Final = 20
 # How often a basket is made smaller before the customer goes elsewhere.
 _BASKETS: Final = 3
 

@@ -1,9 +1,10 @@
 """A lean HTTP/1.1 client: keep-alive connections, one parser in C, one deadline a request.
 
-httpx costs 2.5 ms of a core a request; at the 100 requests a second of a simulated city that is a
-quarter of a core taken from the system that is being shown.  This one, on the parser that uvicorn
-uses (httptools), costs about a tenth of it.  It speaks to one plain-text origin, sends bodies of
-known length and follows no redirects: all that the simulator needs, and all that it is for.
+httpx costs 1.3 ms of a core a request (2.5 ms on a busy machine) and this 0.03 ms, on the parser
+that uvicorn uses (httptools): at the 100 requests a second of a simulated city that is an eighth of
+a core or more, taken from the system that is being shown.  It speaks to one plain-text origin,
+sends bodies of known length and follows no redirects: all that the simulator needs, and all that
+it is for.
 """
 
 from __future__ import annotations

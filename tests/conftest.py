@@ -56,6 +56,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("engine_kind", kinds, indirect=True, scope="session")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With ``-n N --dist loadgroup`` one process runs the whole system, not each."""
+    for item in items:
+        if "system" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("system"))
+
+
 @pytest.fixture(scope="session")
 def engine_kind(request: pytest.FixtureRequest) -> str:
     """Which engines a test runs on (``pytest_generate_tests`` says)."""

@@ -30,6 +30,7 @@ from identity.service import create_staff
 from kit.db import Database
 from kit.ids import new_id
 from riders.tables import riders
+from server.serve import free_port
 from stores import repository as stores
 from stores.layout import ShelvedProduct
 from stores.repository import City, Delivery, Store
@@ -321,8 +322,10 @@ async def _darkstore_up(
     """The command as a process, once it says that it is up."""
     log = (data_dir / "up.log").open("wb")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "up", "--data-dir", str(data_dir),
-        "--speed", str(SPEED), cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log,
+        # Not the usual port: somebody may run a system on this machine.
+        sys.executable, "-m", "server.cli", "up", "--port", str(free_port()),
+        "--data-dir", str(data_dir), "--speed", str(SPEED),
+        cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=log,
     )  # fmt: skip
     try:
         assert process.stdout is not None

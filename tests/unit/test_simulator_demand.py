@@ -16,9 +16,7 @@ STORES = [
     Point(float(ROADS.lat[len(ROADS.lat) // 3]), float(ROADS.lon[len(ROADS.lat) // 3])),
     Point(float(ROADS.lat[len(ROADS.lat) // 2]), float(ROADS.lon[len(ROADS.lat) // 2])),
 ]
-PRODUCTS = [
-    Product((f"Product {n:03d}", "1 pc", ""), (f"category-{n % 7}",)) for n in range(140)
-]
+PRODUCTS = [Product((f"Product {n:03d}", "1 pc", ""), (f"category-{n % 7}",)) for n in range(140)]
 PLACES = places_around(ROADS, STORES, seed=3)
 DEMAND = Demand(seed=3, places=PLACES, products=PRODUCTS)
 
@@ -94,9 +92,7 @@ def test_baskets_are_small_and_hold_each_product_once() -> None:
 
 def test_some_products_sell_far_better_than_others() -> None:
     """The tenth of the products that sells best is in at least a quarter of the lines."""
-    sold = Counter(
-        line.product for order in DEMAND.orders(20 * 3600.0) for line in order.lines
-    )
+    sold = Counter(line.product for order in DEMAND.orders(20 * 3600.0) for line in order.lines)
     best = sum(count for _, count in sold.most_common(len(PRODUCTS) // 10))
     assert best > 0.25 * sold.total()
 
