@@ -5,6 +5,11 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 STAMP := .venv/.ready
 
+# An environment holds absolute paths: in a tree that was moved it is made anew.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
 .PHONY: help setup demo test check lint types contracts load lock clean
 
 help: ## list the targets
@@ -18,7 +23,7 @@ $(STAMP): requirements.lock requirements-setup.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@touch $(STAMP)
+	@printf '%s\n' "$(CURDIR)" > $(STAMP)
 
 setup: $(STAMP) ## prepare .venv (and nothing else)
 

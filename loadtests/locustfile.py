@@ -13,7 +13,7 @@ import random
 import sys
 import time
 import uuid
-from typing import Any, ClassVar
+from typing import Any
 
 import gevent
 from locust import FastHttpUser, between, constant, events, task
@@ -212,7 +212,7 @@ class Picker(Person):
     """Claims, scans, packs, and hands over to riders who wait."""
 
     wait_time = constant(0)
-    fixed_count: ClassVar[int] = len(WORLD.pickers)
+    fixed_count = len(WORLD.pickers)
     log_in: LogIn
 
     def on_start(self) -> None:
@@ -278,7 +278,7 @@ class Rider(Person):
     """On shift with the stream open: positions up, offers down, trips ridden at once."""
 
     wait_time = constant(0)
-    fixed_count: ClassVar[int] = len(WORLD.riders)
+    fixed_count = len(WORLD.riders)
     log_in: LogIn
     socket: Stream | None = None
 

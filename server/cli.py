@@ -54,7 +54,13 @@ def _print_json(value: object) -> None:
 
 
 @app.command()
-def up(data_dir: DataDir = None, port: Port = None, speed: float = 1.0) -> None:
+def up(
+    data_dir: DataDir = None,
+    port: Port = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Virtual seconds a second (default: as the clock is).")
+    ] = None,
+) -> None:
     """Everything in one go, until Ctrl-C."""
     from server import commands
 
@@ -155,7 +161,13 @@ def worker(name: str) -> None:
     """One background process: outbox_relay, settlement, reservation_expiry or dispatcher."""
     from server import commands
 
-    _run(commands.work(name))
+    # Whatever else is raised is a bug: it ends the process with its traceback in the log.
+    try:
+        code = asyncio.run(commands.work(name))
+    except (EngineError, SettingsError) as error:
+        typer.echo(f"darkstore: {error}", err=True)
+        code = 1
+    raise typer.Exit(code)
 
 
 @app.command()

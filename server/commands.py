@@ -15,6 +15,7 @@ from rich.console import Console
 from sqlalchemy import text
 
 from kit import log as logging
+from kit.db import Database
 from kit.engines import Supervisor
 from server import migrate as migrations
 from server.platform import (
@@ -27,7 +28,7 @@ from server.platform import (
     platform,
 )
 from server.serve import stop_event
-from server.settings import Settings, load_settings
+from server.settings import Settings, SettingsError, load_settings
 from server.wiring import Services, open_services
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def up(data_dir: Path | None, *, port: int | None, speed: float) -> int:
+async def up(data_dir: Path | None, *, port: int | None, speed: float | None) -> int:
     """Run the whole system until SIGINT or SIGTERM."""
     stopping = stop_event()
     async with platform(data_directory(data_dir), port=port, speed=speed) as place:
@@ -62,7 +63,7 @@ async def up(data_dir: Path | None, *, port: int | None, speed: float) -> int:
 async def work(name: str) -> int:
     """Run one worker until SIGINT or SIGTERM."""
     if name not in WORKERS:
-        raise ValueError(f"there is no worker {name!r}; choose from {', '.join(WORKERS)}")
+        raise SettingsError(f"There is no worker {name!r}; choose from {', '.join(WORKERS)}.")
     settings = load_settings()
     logging.configure(settings.log_level, process=name)
     module = importlib.import_module(f"server.workers.{name}")
@@ -74,12 +75,16 @@ async def work(name: str) -> int:
 
 async def migrate_database(data_dir: Path | None, revision: str, *, down: bool) -> int:
     """Bring the schema to a revision."""
-    async with attached(data_directory(data_dir)) as settings:
-        async with open_services(settings, process="migrate") as services:
+    async with attached(data_directory(data_dir), prepared=False) as settings:
+        assert settings.database_url, "the engines have an address"
+        database = await Database.open(settings.database_url, size=2, application_name="migrate")
+        try:
             if down:
-                await migrations.downgrade(services.database, revision)
+                await migrations.downgrade(database, revision)
             else:
-                await migrations.migrate(services.database, revision)
+                await migrations.migrate(database, revision)
+        finally:
+            await database.close()
     return 0
 
 

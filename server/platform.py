@@ -83,13 +83,14 @@ async def platform(
                 data_dir, settings, environment, http_port, provider_port, running.embedded
             )
         finally:
-            await _end_fast_time(running.database_url)
+            if speed is not None:
+                await _end_fast_time(running.database_url)
 
 
 @asynccontextmanager
-async def attached(data_dir: Path) -> AsyncIterator[Settings]:
+async def attached(data_dir: Path, *, prepared: bool = True) -> AsyncIterator[Settings]:
     """Settings for one command: of the instance that runs on ``data_dir``, else of engines that
-    are started for the time of the command."""
+    are started for the time of the command (``prepared``: with the present schema)."""
     found = running_instance(data_dir)
     database_url, redis_url = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
     if found is not None:
@@ -105,7 +106,7 @@ async def attached(data_dir: Path) -> AsyncIterator[Settings]:
             environment["DARKSTORE_PAYMENTS__SANDBOX_URL"] = (
                 f"http://127.0.0.1:{addresses['provider_port']}"
             )
-        else:
+        elif prepared:
             await _prepare(running.database_url, None)
         yield settings_from(environment)
 
@@ -149,7 +150,7 @@ def _secrets(data_dir: Path) -> dict[str, str]:
     found = {
         name: os.environ.get(name) or kept.get(name) or secrets.token_hex(32) for name in names
     }
-    if any(name not in kept for name in names):
+    if any(name not in kept and name not in os.environ for name in names):
         data_dir.mkdir(parents=True, exist_ok=True)
         _write_private(path, {name: kept.get(name) or found[name] for name in names})
     return found

@@ -70,7 +70,6 @@ class City:
         self._started_real_s = time.monotonic()
         self._started_virtual_s = world.clock.now_s()
         self._started_cpu_s = time.process_time()
-        self._demand_ended_s: float | None = None
 
     @classmethod
     async def open(cls, run: Run) -> City:
@@ -123,24 +122,19 @@ class City:
         """What has happened so far, as one JSON object."""
         run = self.run_config
         virtual_s = self.world.clock.now_s() - self._started_virtual_s
-        demanded_s = self._demanded_until_s()
+        demanded_s = virtual_s if run.minutes is None else run.minutes * 60.0
+        # A city without an end is known by its first hour.
+        known_by_s = HOUR_S if run.minutes is None else demanded_s
         return self.world.tally.result(
             seed=run.seed,
             speed=self.world.clock.speed,
             minutes=round(demanded_s / 60.0, 2),
-            demand_digest=self.demand.digest(demanded_s),
+            demand_digest=self.demand.digest(known_by_s),
             http=self.world.api.http.statistics,
             real_s=time.monotonic() - self._started_real_s,
             virtual_s=virtual_s,
             cpu_s=time.process_time() - self._started_cpu_s,
         )
-
-    def _demanded_until_s(self) -> float:
-        minutes = self.run_config.minutes
-        if minutes is not None:
-            return minutes * 60.0
-        # Whole minutes, so that the digest of a city without an end can be compared as well.
-        return max(60.0, math.floor((self.world.clock.now_s() - self._started_virtual_s) / 60) * 60)
 
     async def _staff(self) -> None:
         log_ins = self.run_config.log_ins

@@ -38,7 +38,7 @@ def test_fees_end_where_they_say(items_minor: int, delivery: int, small: int) ->
 
 
 def test_tax_is_on_what_is_left_after_the_discount() -> None:
-    """10 % off 20000 is shared 3 : 1 by Hamilton; each line is taxed at its own rate on the rest."""
+    """10 % off 20000 is shared 3 : 1; each line is taxed at its own rate on the rest."""
     coupon = Coupon("TEN", 1_000, 5_000, 0)
     basket = [line(3, 5_000, 500), line(1, 5_000, 1_800)]
     lines, totals = price(basket, FEES, 700, coupon)

@@ -15,17 +15,14 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    -- All of the order's products are locked, also those that were picked: a cancellation puts
-    -- them back next, and locking them then would break the order of sku_id.
     WITH locked AS MATERIALIZED (
         SELECT s.sku_id, r.open_quantity
         FROM stock s JOIN reservation_lines r USING (sku_id)
-        WHERE s.store_id = v_store AND r.order_id = p_order_id
+        WHERE s.store_id = v_store AND r.order_id = p_order_id AND r.open_quantity > 0
         ORDER BY s.sku_id COLLATE "C" FOR UPDATE OF s
     ), given AS (
         UPDATE stock s SET reserved = s.reserved - l.open_quantity, version = s.version + 1
-        FROM locked l
-        WHERE s.store_id = v_store AND s.sku_id = l.sku_id AND l.open_quantity > 0
+        FROM locked l WHERE s.store_id = v_store AND s.sku_id = l.sku_id
         RETURNING s.sku_id, l.open_quantity
     )
     INSERT INTO stock_movements
