@@ -7,7 +7,8 @@ STAMP := .venv/.ready
 
 # An environment holds absolute paths: in a tree that was moved it is made anew.
 ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
-.PHONY: $(STAMP)
+$(STAMP): FORCE
+FORCE:
 endif
 
 .PHONY: help setup demo test check lint types contracts load lock clean

@@ -54,6 +54,7 @@ from riders import leases, shifts, trips
 from riders.model import Trip
 from riders.settings import RiderSettings
 from server.consumers import CONSUMERS
+from stores import picking as pick_tasks
 from tests.flow import Place, Product, make_place, put_on_sale
 
 STAGES = (
@@ -297,7 +298,7 @@ class Shop:
         """Scan (or report missing) everything that is open, and pack."""
         task_id = await self.task_id(order_id)
         async with self.database.begin() as conn:
-            task = await picking.picking.read(conn, task_id)
+            task = await pick_tasks.read(conn, task_id)
         for line in task["lines"]:
             gone = missing.get(line["sku_id"], 0)
             if gone:

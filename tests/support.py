@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 from redis.asyncio import Redis
@@ -55,7 +55,8 @@ async def kept(context: AbstractAsyncContextManager[Opened]) -> AsyncIterator[Op
             await leave.wait()
 
     task = asyncio.create_task(hold())
-    await asyncio.wait({task, opened}, return_when=asyncio.FIRST_COMPLETED)
+    waited: set[asyncio.Future[Any]] = {task, opened}
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
     if not opened.done():
         opened.cancel()
         await task

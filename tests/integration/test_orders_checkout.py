@@ -17,6 +17,7 @@ from orders.cancellation import cancel_as_customer, cancel_as_staff
 from orders.errors import QuoteExpired, QuoteNotFound, QuoteUsed, StockShort, StorePaused
 from payments.gateway import GatewayOutcome
 from server.workers.reservation_expiry import expire_reservations
+from tests.flow import eventually
 from tests.http_support import make_services
 from tests.order_support import (
     DECLINED,
@@ -261,6 +262,38 @@ async def test_checkouts_and_cancellations_in_all_orders_never_deadlock(shop: Sh
     sold = 24 - 8
     for sku in skus:
         assert await shop.stock_of(sku) == (400, sold)
+
+
+async def test_a_cancellation_locks_stock_in_the_order_of_a_checkout(shop: Shop) -> None:
+    """While a checkout holds the first product, a cancellation that restocks that product and
+    releases the last one waits without holding the last one.
+    """
+    skus = sorted(product.sku_id for product in await shop.stock(9, 6_000, 5_000))
+    order_id = await shop.place_order(dict.fromkeys(skus, 1))
+    await shop.relay()
+    await pick_one(shop, await shop.claim(order_id), skus[0])
+
+    async def cancel() -> None:
+        async with shop.database.begin() as conn:
+            await conn.execute(text("SET LOCAL application_name = 'cancels'"))
+            await cancel_as_staff(conn, order_id, "usr_test", "stress")
+
+    async def waits() -> bool:
+        rows = await shop.rows(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'cancels'"
+            " AND datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(rows)
+
+    lock = "SELECT 1 FROM stock WHERE store_id = :store AND sku_id = :sku FOR UPDATE"
+    store = shop.place.store.id
+    async with asyncio.TaskGroup() as tasks:
+        async with shop.database.begin() as conn:
+            await conn.execute(text(lock), {"store": store, "sku": skus[0]})
+            tasks.create_task(cancel())
+            await eventually(waits, "the cancellation to wait")
+            await conn.execute(text(f"{lock} NOWAIT"), {"store": store, "sku": skus[-1]})
+    assert [await shop.stock_of(sku) for sku in skus] == [(9, 0), (9, 0)]
 
 
 async def pick_one(shop: Shop, task: dict[str, object], sku_id: str) -> None:

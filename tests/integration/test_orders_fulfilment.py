@@ -28,6 +28,7 @@ from orders.model import PaymentMethod
 from orders.picking import NothingToPick, NotYours
 from riders import leases
 from server.verify import verify_database
+from stores import picking as pick_tasks
 from tests.order_support import NEVER_SEEN, SUCCEEDED, UNAVAILABLE, UNKNOWN, Shop, open_shop
 from tests.support import Addresses, new_database, opened_database
 
@@ -135,7 +136,7 @@ async def test_wrong_scans_change_nothing(shop: Shop) -> None:
     order_id = await shop.order_at("picking", {product.sku_id: 2})
     task_id = await shop.task_id(order_id)
     async with shop.database.begin() as conn:
-        (line,) = (await picking.picking.read(conn, task_id))["lines"]
+        (line,) = (await pick_tasks.read(conn, task_id))["lines"]
     wanted = (line["line_id"], line["barcode"], line["bin"], 1)
     wrong: list[tuple[type[Exception], str, tuple[str, str, str, int]]] = [
         (WrongProduct, shop.picker_id, (wanted[0], "0000000000000", wanted[2], 1)),
@@ -238,7 +239,7 @@ async def test_nothing_to_be_had_cancels_the_order(shop: Shop) -> None:
     order_id = await shop.order_at("picking", {first.sku_id: 2, second.sku_id: 1})
     task_id = await shop.task_id(order_id)
     async with shop.database.begin() as conn:
-        lines = (await picking.picking.read(conn, task_id))["lines"]
+        lines = (await pick_tasks.read(conn, task_id))["lines"]
     for line in lines:
         async with shop.database.begin() as conn:
             task = await picking.short(
@@ -257,7 +258,7 @@ async def test_a_released_task_keeps_what_was_picked(shop: Shop) -> None:
     order_id = await shop.order_at("picking", {product.sku_id: 2})
     task_id = await shop.task_id(order_id)
     async with shop.database.begin() as conn:
-        (line,) = (await picking.picking.read(conn, task_id))["lines"]
+        (line,) = (await pick_tasks.read(conn, task_id))["lines"]
         await picking.scan(
             conn, task_id, shop.picker_id, line["line_id"], line["barcode"], line["bin"], 1
         )

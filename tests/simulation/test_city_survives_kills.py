@@ -67,7 +67,7 @@ async def test_kills_of_server_dispatcher_and_relay_leave_nothing_broken(tmp_pat
     try:
         parent = psutil.Process(process.pid)
         async with asyncio.timeout(START_TIMEOUT_S):
-            while not await _orders_placed(tmp_path):
+            while not await _orders_placed(tmp_path):  # noqa: ASYNC110 - another process's state
                 await asyncio.sleep(0.2)
         for command in VICTIMS:
             victim = await _find(parent, command, RESTART_TIMEOUT_S)

@@ -138,16 +138,25 @@ def test_prepared_environment_is_left_alone(bare_tree: Path) -> None:
     """Once set up, ``make setup`` runs nothing, so it needs no network and no Python."""
     stamp = bare_tree / ".venv" / ".ready"
     stamp.parent.mkdir()
-    stamp.touch()
+    stamp.write_text(f"{bare_tree}\n")
     done = make("setup", "PYTHON=/nowhere/python3", cwd=bare_tree)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_moved_tree_sets_up_again(bare_tree: Path) -> None:
+    """An environment that was made elsewhere holds paths that are gone: it is made anew."""
+    stamp = bare_tree / ".venv" / ".ready"
+    stamp.parent.mkdir()
+    stamp.write_text("/where/it/was/before\n")
+    done = make("--dry-run", "setup", cwd=bare_tree)
+    assert "--require-hashes" in done.stdout
 
 
 def test_a_changed_lock_sets_up_again(bare_tree: Path) -> None:
     """A lock file newer than the environment is installed before anything runs."""
     stamp = bare_tree / ".venv" / ".ready"
     stamp.parent.mkdir()
-    stamp.touch()
+    stamp.write_text(f"{bare_tree}\n")
     os.utime(stamp, (1, 1))
     done = make("--dry-run", "setup", cwd=bare_tree)
     assert "--require-hashes" in done.stdout
