@@ -140,7 +140,8 @@ async def settle(
     )  # fmt: skip
     match operation.kind:
         case OperationKind.AUTHORISE:
-            await _authorised(conn, order, status, outcome.code)
+            spent = operation.attempts >= settings.give_up_after_attempts
+            await _authorised(conn, order, status, outcome.code, given_up=spent)
         case OperationKind.CAPTURE:
             await _captured(conn, order, operation, status)
         case OperationKind.VOID:
@@ -180,12 +181,20 @@ def _again_in_s(settings: PaymentSettings, attempts: int) -> float:
 
 
 async def _authorised(
-    conn: AsyncConnection, order: OrderRow, status: OperationStatus, code: str | None
+    conn: AsyncConnection,
+    order: OrderRow,
+    status: OperationStatus,
+    code: str | None,
+    *,
+    given_up: bool,
 ) -> None:
     placed = order.status == OrderState.PLACED
     if status is OperationStatus.UNKNOWN:
         if order.payment_status == PaymentState.PENDING:
             await move(conn, order.id, PaymentState.UNKNOWN, SYSTEM, code)
+        if given_up and placed:
+            # The payment stays unknown and is asked about: a late success is voided.
+            await _fail_order(conn, order.id, "payment_unresolved")
         return
     if status is OperationStatus.SUCCEEDED:
         await move(conn, order.id, PaymentState.AUTHORISED, SYSTEM)
@@ -198,9 +207,14 @@ async def _authorised(
         return
     await move(conn, order.id, PaymentState.DECLINED, SYSTEM, code)
     if placed:
-        await move(conn, order.id, OrderState.PAYMENT_FAILED, SYSTEM, code)
-        await move(conn, order.id, DeliveryState.CANCELLED, SYSTEM, "payment_failed")
-        await reservations.release(conn, order.id, SYSTEM)
+        await _fail_order(conn, order.id, code)
+
+
+async def _fail_order(conn: AsyncConnection, order_id: str, reason: str | None) -> None:
+    """Nobody pays for it: the order ends and its stock is free again."""
+    await move(conn, order_id, OrderState.PAYMENT_FAILED, SYSTEM, reason)
+    await move(conn, order_id, DeliveryState.CANCELLED, SYSTEM, "payment_failed")
+    await reservations.release(conn, order_id, SYSTEM)
 
 
 async def _captured(

@@ -159,11 +159,11 @@ def serve(
 @app.command()
 def worker(name: str) -> None:
     """One background process: outbox_relay, settlement, reservation_expiry or dispatcher."""
-    from server import commands
+    from server.work import work
 
     # Whatever else is raised is a bug: it ends the process with its traceback in the log.
     try:
-        code = asyncio.run(commands.work(name))
+        code = asyncio.run(work(name))
     except (EngineError, SettingsError) as error:
         typer.echo(f"darkstore: {error}", err=True)
         code = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,29 +13,25 @@ import structlog
 from rich.console import Console
 from sqlalchemy import text
 
-from kit import log as logging
 from kit.db import Database
 from kit.engines import Supervisor
+from kit.signals import stop_event
 from server import migrate as migrations
 from server.platform import (
     ROOT,
-    WORKERS,
     Platform,
     attached,
     children,
     data_directory,
     platform,
 )
-from server.serve import stop_event
-from server.settings import Settings, SettingsError, load_settings
+from server.settings import Settings
 from server.wiring import Services, open_services
 
 log = structlog.get_logger(__name__)
 
 # After the demand has ended: payments settle, the outbox drains.
 QUIET_TIMEOUT_S = 60.0
-# A worker does few things at once; Postgres counts every connection of every process.
-WORKER_POOL = 6
 
 
 def _say(line: str) -> None:
@@ -57,19 +52,6 @@ async def up(data_dir: Path | None, *, port: int | None, speed: float | None) ->
             _say("Ctrl-C ends it.")
             await stopping.wait()
             _say("Ending: requests in flight are finished first.")
-    return 0
-
-
-async def work(name: str) -> int:
-    """Run one worker until SIGINT or SIGTERM."""
-    if name not in WORKERS:
-        raise SettingsError(f"There is no worker {name!r}; choose from {', '.join(WORKERS)}.")
-    settings = load_settings()
-    logging.configure(settings.log_level, process=name)
-    module = importlib.import_module(f"server.workers.{name}")
-    stopping = stop_event()
-    async with open_services(settings, process=name, pool_size=WORKER_POOL) as services:
-        await module.run(services, stopping)
     return 0
 
 

@@ -24,10 +24,10 @@ from kit.engines import ChildCommand, engines, running_instance
 from server.migrate import migrate
 from server.serve import free_port
 from server.settings import Settings, load_settings
+from server.work import WORKERS
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_DIR_VARIABLE = "DARKSTORE_DATA_DIR"
-WORKERS = ("outbox_relay", "settlement", "reservation_expiry", "dispatcher")
 READY_TIMEOUT_S = 60.0
 DEFAULT_PORT = 8000
 
@@ -71,6 +71,7 @@ async def platform(
             "DATABASE_URL": running.database_url,
             "REDIS_URL": running.redis_url,
             "DARKSTORE_PAYMENTS__SANDBOX_URL": f"http://127.0.0.1:{provider_port}",
+            "DARKSTORE_INSTANCE": secrets.token_hex(8),
         }
         settings = settings_from(environment)
         await _prepare(running.database_url, speed)
@@ -198,7 +199,7 @@ def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:
         name="server",
         argv=_darkstore("serve", "--host", host, "--port", str(place.http_port)),
         env=env, cwd=ROOT, log_path=log_dir / "server.log",
-        ready=_answers(f"{place.base_url}/readyz"),
+        ready=_answers(f"{place.base_url}/readyz", place.settings.instance),
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=place.settings.http.drain_timeout_s,
     )  # fmt: skip
@@ -225,11 +226,16 @@ def _file(place: Platform, name: str, variable: str) -> Path:
     return path
 
 
-def _answers(url: str) -> Callable[[], Awaitable[bool]]:
+def _answers(url: str, instance: str | None = None) -> Callable[[], Awaitable[bool]]:
+    """Whether ``url`` answers 200; with ``instance`` also that it is ours that answers."""
+
     async def ready() -> bool:
         try:
             async with httpx.AsyncClient(timeout=1.0, trust_env=False) as client:
-                return (await client.get(url)).status_code == 200
+                answer = await client.get(url)
+                if answer.status_code != 200:
+                    return False
+                return instance is None or answer.json()["instance"] == instance
         except httpx.HTTPError:
             return False
 

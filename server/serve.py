@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from identity.service import Identity
+from kit.signals import stop_event
 from realtime.history import LayeredHistory
 from realtime.history_postgres import PostgresHistory
 from realtime.history_redis import RedisHistory
@@ -156,15 +157,6 @@ async def _beside(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-
-
-def stop_event() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    return stopping
 
 
 def free_port() -> int:

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(default=16, ge=2, le=200)
     redis_pool_size: int = Field(default=50, ge=2, le=1000)
+    # Whose server this is: `up` must not take another system's answer for its own.
+    instance: str = Field(default="", max_length=64)
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     http: HttpSettings = HttpSettings()

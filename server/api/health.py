@@ -83,7 +83,7 @@ async def readyz(request: Request, services: ServicesDep) -> JSONResponse:
         status = "ready" if redis == "ok" else "degraded"
     ready = status in {"ready", "degraded"}
     return JSONResponse(
-        {"status": status, "checks": checks},
+        {"status": status, "checks": checks, "instance": services.settings.instance},
         200 if ready else 503,
         None if ready else {"Retry-After": "1"},
     )

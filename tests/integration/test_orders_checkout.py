@@ -87,6 +87,25 @@ async def test_a_time_out_is_asked_about_and_never_repeated(
     assert await shop.stock_of(product.sku_id) == (5, held)
 
 
+async def test_a_payment_that_nobody_can_resolve_is_given_up(shop: Shop) -> None:
+    """After so many look-ups the order fails and its stock is free; a late yes is voided."""
+    (product,) = await shop.stock(5)
+    shop.gateway.script = {"authorise": [UNKNOWN], "lookup": [UNKNOWN, SUCCEEDED]}
+    order_id = await shop.place_order({product.sku_id: 2})
+    await execute(
+        shop, "UPDATE payment_operations SET attempts = :n WHERE order_id = :id",
+        n=shop.gateways.settings.give_up_after_attempts, id=order_id,
+    )  # fmt: skip
+    (operation,) = await shop.rows(
+        "SELECT id FROM payment_operations WHERE order_id = :id", id=order_id
+    )
+    await shop.settle_one(operation["id"])
+    assert await shop.states(order_id) == ("payment_failed", "cancelled", "unknown")
+    assert await shop.stock_of(product.sku_id) == (5, 0)
+    await shop.settle_all()
+    assert await shop.states(order_id) == ("payment_failed", "cancelled", "voided")
+
+
 async def test_a_yes_after_the_cancellation_is_voided(shop: Shop) -> None:
     """Money that comes too late goes back, and the stock stays with the others."""
     (product,) = await shop.stock(5)
