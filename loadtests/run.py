@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from kit.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -42,7 +43,7 @@ def main() -> int:
         # The engines' own account has to get in when this runs as root.
         Path(scratch).chmod(0o755)
         data_dir = Path(scratch) / "data"
-        port = _free_port()
+        port = free_port()
         with _up(data_dir, port, options.speed):
             return _measure(options, data_dir, Path(scratch) / "log-ins.json", port)
 
@@ -117,12 +118,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
             return
         time.sleep(0.2)
     raise SystemExit(f"darkstore up was not ready within {START_TIMEOUT_S:g} s")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

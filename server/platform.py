@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,8 +20,8 @@ import orjson
 from kit.clock import set_speed
 from kit.db import Database
 from kit.engines import ChildCommand, engines, running_instance
+from kit.ports import free_port, is_free
 from server.migrate import migrate
-from server.serve import free_port
 from server.settings import Settings, load_settings
 from server.work import WORKERS
 
@@ -167,13 +166,7 @@ def _write_private(path: Path, value: Mapping[str, object]) -> None:
 
 def _preferred_port(wanted: int) -> int:
     """``wanted`` when it is free on loopback, else any port that is."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
-    return wanted
+    return wanted if is_free(wanted) else free_port()
 
 
 def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:

@@ -29,8 +29,8 @@ from identity.passwords import Passwords
 from identity.service import create_staff
 from kit.db import Database
 from kit.ids import new_id
+from kit.ports import free_port
 from riders.tables import riders
-from server.serve import free_port
 from stores import repository as stores
 from stores.layout import ShelvedProduct
 from stores.repository import City, Delivery, Store

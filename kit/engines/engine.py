@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from kit.engines.errors import (
 )
 from kit.engines.orphans import end_orphan
 from kit.engines.process import ChildProcess, run
+from kit.ports import free_port
 
 _log = structlog.get_logger(__name__)
 PORT_ATTEMPTS = 5
@@ -34,14 +34,6 @@ _PATH_LIMIT_BYTES = 900
 _FULL_BELOW_BYTES = 256 * 1024
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
 _REFUSED_TEXTS = ("Permission denied", "Read-only file system", "Operation not permitted")
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class EmbeddedEngine(ABC):

@@ -236,7 +236,8 @@ async def test_readiness_tells_what_is_missing(database: Database, redis: Redis)
     """Ready with both engines, degraded without Redis, alive regardless."""
     ready = await client_of(app_with(router, make_services(database, redis))).get("/readyz")
     checks = {"postgres": "ok", "redis": "ok"}
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "checks": checks})
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert ready.json()["checks"] == checks
     degraded = client_of(app_with(router, make_services(database)))
     answer = await degraded.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")

@@ -111,14 +111,14 @@ async def test_time_out_after_sending_is_unknown() -> None:
 async def test_reset_after_sending_is_unknown() -> None:
     """A connection that breaks after the request went out may have moved the money."""
     async with gateway_over(reset) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.UNKNOWN, OutcomeCode.NO_ANSWER)
 
 
 async def test_server_error_is_unknown() -> None:
     """A 5xx does not say whether it happened before or after the money moved."""
     async with gateway_over(answer(503, {})) as (gateway, wire):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.UNKNOWN, OutcomeCode.NO_ANSWER)
         assert len(wire.requests) == 3
 
@@ -126,7 +126,7 @@ async def test_server_error_is_unknown() -> None:
 async def test_retry_carries_the_same_key_and_body() -> None:
     """After a reset the very same request is sent once more, and its answer counts."""
     async with gateway_over(reset, answer(201, payment())) as (gateway, wire):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.reference) == (OutcomeStatus.SUCCEEDED, "sbp_1")
         assert outcome.amount == AMOUNT
         assert wire.requests[0] == wire.requests[1]
@@ -138,10 +138,10 @@ async def test_connection_refused_is_failed_and_retryable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     gateway = SandboxGateway(SandboxSettings(f"http://127.0.0.1:{port}", "key", backoff_s=0.01))
-    outcome = await gateway.authorise(REQUEST, deadline_s=2)
+    outcome = await gateway.authorise(REQUEST, deadline_s=10)
     assert (outcome.status, outcome.code) == (OutcomeStatus.FAILED, OutcomeCode.UNAVAILABLE)
     assert outcome.retryable
-    looked_up = await gateway.lookup("pat_1", deadline_s=2)
+    looked_up = await gateway.lookup("pat_1", deadline_s=10)
     assert looked_up.status is OutcomeStatus.UNKNOWN, "an unasked question has no answer"
     with pytest.raises(GatewayUnavailable):
         await gateway.list_operations()
@@ -151,7 +151,7 @@ async def test_connection_refused_is_failed_and_retryable() -> None:
 async def test_too_many_requests_is_failed_and_retryable() -> None:
     """A 429 says that nothing was done."""
     async with gateway_over(answer(429, {})) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.FAILED, OutcomeCode.RATE_LIMITED)
         assert outcome.retryable
 
@@ -159,7 +159,7 @@ async def test_too_many_requests_is_failed_and_retryable() -> None:
 async def test_too_many_requests_does_not_hide_an_earlier_reset() -> None:
     """Once a try may have arrived, later refusals of others do not make it certain."""
     async with gateway_over(reset, answer(429, {})) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert outcome.status is OutcomeStatus.UNKNOWN
 
 
@@ -167,7 +167,7 @@ async def test_too_many_requests_does_not_hide_an_earlier_reset() -> None:
 async def test_answer_that_makes_no_sense_is_unknown(body: object) -> None:
     """A 2xx with a body that is not a payment proves nothing."""
     async with gateway_over(answer(201, body)) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.UNKNOWN, OutcomeCode.BAD_RESPONSE)
 
 
@@ -175,7 +175,7 @@ async def test_answer_that_makes_no_sense_is_unknown(body: object) -> None:
 async def test_success_for_something_else_is_not_success(changes: dict[str, object]) -> None:
     """Another amount, or another order's payment, is for people to look at."""
     async with gateway_over(answer(201, payment(**changes))) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.UNKNOWN, OutcomeCode.MISMATCH)
 
 
@@ -183,7 +183,7 @@ async def test_key_still_in_progress_is_unknown() -> None:
     """A conflict with our own running request leaves its outcome open."""
     error = {"error": {"code": "idempotency_in_progress", "message": "Wait."}}
     async with gateway_over(answer(409, error)) as (gateway, _):
-        outcome = await gateway.authorise(REQUEST, deadline_s=2)
+        outcome = await gateway.authorise(REQUEST, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.UNKNOWN, OutcomeCode.PROCESSING)
 
 
@@ -200,7 +200,7 @@ async def test_lookup_without_a_listed_operation(status: str, expected: OutcomeS
     """Success needs the operation in the payment's own list; other states speak for themselves."""
     items = {"items": [payment(status=status, operations=[])]}
     async with gateway_over(answer(200, items)) as (gateway, _):
-        assert (await gateway.lookup("pat_1", deadline_s=2)).status is expected
+        assert (await gateway.lookup("pat_1", deadline_s=10)).status is expected
 
 
 async def test_reference_stays_one_path_segment() -> None:
@@ -208,7 +208,7 @@ async def test_reference_stays_one_path_segment() -> None:
     refusal = {"error": {"code": "payment_not_found", "message": "No."}}
     async with gateway_over(answer(404, refusal)) as (gateway, wire):
         request = CaptureRequest("cap_1", "../x/void?", AMOUNT)
-        outcome = await gateway.capture(request, deadline_s=2)
+        outcome = await gateway.capture(request, deadline_s=10)
         assert (outcome.status, outcome.code) == (OutcomeStatus.FAILED, "payment_not_found")
         assert wire.requests[0].startswith(b"POST /v1/payments/..%2Fx%2Fvoid%3F/capture HTTP/1.1")
 
