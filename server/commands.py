@@ -17,6 +17,7 @@ from kit.db import Database
 from kit.engines import Supervisor
 from kit.signals import stop_event
 from server import migrate as migrations
+from server.log_ins import demo_log_ins, keep_log_ins
 from server.platform import (
     ROOT,
     Platform,
@@ -169,8 +170,10 @@ async def demo(
         log_ins = await _seed_for_city(services, place, catalogue, osm, seed)
         await stack.enter_async_context(Supervisor(children(place)))
         _say(f"Darkstore is up at {place.base_url} (API: {place.base_url}/openapi.json)")
-        _say(f"  log-ins  {log_ins}")
-        _say(f"  logs     {place.data_dir / 'log'}")
+        for line in demo_log_ins(log_ins):
+            _say(f"  {line}")
+        _say(f"  all log-ins  {log_ins}")
+        _say(f"  logs         {place.data_dir / 'log'}")
         _say("Ctrl-C ends it.")
         await _ride(
             place, log_ins, stopping, "--endless", "--speed", str(speed), "--seed", str(seed),
@@ -188,7 +191,6 @@ async def _seed_for_city(
     services: Services, place: Platform, catalogue: Path | None, osm: Path | None, city_seed: int
 ) -> Path:
     """Seed, and keep the log-ins in a private file: a second start needs the first one's."""
-    from server.log_ins import keep_log_ins
     from server.seed import seed
     from server.seed_report import terminal_progress
 

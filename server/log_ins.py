@@ -31,6 +31,23 @@ def keep_log_ins(result: SeedResult, path: Path) -> Path:
     return path
 
 
+def demo_log_ins(path: Path) -> list[str]:
+    """One log-in of each kind, as lines for a person who wants to look around."""
+    city = orjson.loads(path.read_bytes())
+    first_store = city["stores"][0]["log_ins"]
+    kinds = {
+        "admin": city["admin"],
+        "ops": city["ops"],
+        "store manager": first_store["manager"],
+        "picker": first_store["picker"],
+        "rider": city["riders"][0],
+    }
+    return [
+        f"{kind:<13}  {entry['email']}  {entry['password'] or '(password shown earlier)'}"
+        for kind, entry in kinds.items()
+    ]
+
+
 def _log_ins(value: Any) -> list[tuple[str, dict[str, Any]]]:
     """Every object of a JSON value that has an e-mail address and a password."""
     found: list[tuple[str, dict[str, Any]]] = []
