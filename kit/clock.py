@@ -75,6 +75,13 @@ async def load_clock(conn: AsyncConnection) -> Clock:
     return Clock(row.real_s, row.virtual_s, row.speed)
 
 
+async def database_now(conn: AsyncConnection) -> datetime:
+    """Virtual time on the database's clock: the one that its rows are stamped with."""
+    moment = await conn.scalar(text("SELECT darkstore_now()"))
+    assert isinstance(moment, datetime)
+    return moment
+
+
 async def set_speed(conn: AsyncConnection, speed: float) -> Clock:
     """Anchor the clock anew at this moment, so that time goes on from where it is at ``speed``."""
     if not 0 < speed <= MAX_SPEED:

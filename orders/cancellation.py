@@ -16,14 +16,11 @@ Cash orders cost nothing to cancel: there is nothing to take a fee from.
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
+from kit.clock import database_now
 from kit.errors import IllegalTransition
-from kit.sql import Query
 from ledger.postings import post
 from orders import postings
 from orders.model import (
@@ -34,7 +31,7 @@ from orders.model import (
     PaymentState,
 )
 from orders.payment_flow import CASH
-from orders.tables import orders
+from orders.rows import OrderRow, lock_order
 from orders.transitions import move
 from payments import operations
 from payments.gateway import OperationKind
@@ -42,8 +39,6 @@ from riders import trips
 from riders.model import OfferStatus, TripStatus
 from stores import picking, reservations
 from stores.picking import PickStatus
-
-_NOW = Query("orders.now", "SELECT darkstore_now()")
 
 _DELIVERY_OPEN = frozenset(
     {
@@ -62,7 +57,7 @@ async def cancel_as_customer(
 
     Raises IllegalTransition once the order is packed.
     """
-    order = await _lock(conn, order_id)
+    order = await lock_order(conn, order_id)
     _check(order, CANCELLABLE_BY_CUSTOMER)
     fee = fee_minor if order.status == OrderState.PICKING else 0
     await cancel(conn, order_id, actor, reason, fee_minor=fee)
@@ -70,7 +65,7 @@ async def cancel_as_customer(
 
 async def cancel_as_staff(conn: AsyncConnection, order_id: str, actor: str, reason: str) -> None:
     """Cancel for the store or support, free of charge.  Raises IllegalTransition after packing."""
-    order = await _lock(conn, order_id)
+    order = await lock_order(conn, order_id)
     _check(order, CANCELLABLE_BY_STAFF)
     await cancel(conn, order_id, actor, reason, fee_minor=0)
 
@@ -79,7 +74,7 @@ async def cancel(
     conn: AsyncConnection, order_id: str, actor: str, reason: str, *, fee_minor: int
 ) -> None:
     """Undo an order that has not left the store: states, stock, rider, money, in that order."""
-    order = await _lock(conn, order_id)
+    order = await lock_order(conn, order_id)
     await move(conn, order_id, OrderState.CANCELLED, actor, reason)
     if order.delivery_status in _DELIVERY_OPEN:
         await move(conn, order_id, DeliveryState.CANCELLED, actor, reason)
@@ -97,13 +92,7 @@ async def cancel(
         await picking.announced(conn, task["id"])
 
 
-async def _lock(conn: AsyncConnection, order_id: str) -> Any:
-    return (
-        await conn.execute(select(orders).where(orders.c.id == order_id).with_for_update())
-    ).one()
-
-
-def _check(order: Any, allowed: frozenset[OrderState]) -> None:
+def _check(order: OrderRow, allowed: frozenset[OrderState]) -> None:
     if order.status not in allowed:
         raise IllegalTransition(
             f"The order is {order.status} and can no longer be cancelled.",
@@ -111,7 +100,7 @@ def _check(order: Any, allowed: frozenset[OrderState]) -> None:
         )
 
 
-async def _give_back_money(conn: AsyncConnection, order: Any, fee_minor: int) -> None:
+async def _give_back_money(conn: AsyncConnection, order: OrderRow, fee_minor: int) -> None:
     match PaymentState(order.payment_status):
         case PaymentState.AUTHORISED if fee_minor and order.gateway != CASH:
             fee = min(fee_minor, order.total_minor)
@@ -130,7 +119,7 @@ async def _give_back_money(conn: AsyncConnection, order: Any, fee_minor: int) ->
 async def _withdraw(conn: AsyncConnection, trip_id: str, order_id: str) -> None:
     """Take the order off its rider; a trip of which nothing is left ends."""
     trip = await trips.lock(conn, trip_id)
-    (now,) = await _NOW.one(conn)
+    now = await database_now(conn)
     await trips.drop_order(conn, trip_id, order_id)
     left = await trips.read(conn, trip_id)
     if left.finished:

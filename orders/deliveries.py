@@ -7,23 +7,22 @@ of their ids, then the trip.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
+from kit.clock import database_now
 from kit.errors import IllegalTransition, Invalid, NotFound
 from kit.ids import new_id
-from kit.sql import Query
 from ledger.postings import post
 from orders import postings
 from orders.errors import OfferExpired, WrongDeliveryCode
 from orders.model import DeliveryState, OrderState, PaymentState
 from orders.payment_flow import CASH
+from orders.rows import OrderRow, lock_orders
 from orders.tables import order_adjustments, order_lines, orders
 from orders.transitions import SYSTEM, move
 from payments import operations
@@ -32,8 +31,6 @@ from riders import trips
 from riders.model import OfferStatus, Stop, StopKind, StopStatus, Trip, TripStatus
 from riders.tables import earnings, riders
 from stores import reservations
-
-_NOW = Query("orders.now", "SELECT darkstore_now()")
 
 # A phone's clock may be off; an action from further ahead than this is taken as now.
 CLOCK_SKEW_S = 60.0
@@ -49,22 +46,9 @@ class Proof:
     cash_collected_minor: int | None
 
 
-async def _now(conn: AsyncConnection) -> datetime:
-    (now,) = await _NOW.one(conn)
-    assert isinstance(now, datetime)
-    return now
-
-
-async def _lock_orders(conn: AsyncConnection, order_ids: Sequence[str]) -> dict[str, Any]:
-    rows = await conn.execute(
-        select(orders).where(orders.c.id.in_(order_ids)).order_by(orders.c.id).with_for_update()
-    )
-    return {row.id: row for row in rows}
-
-
-async def _lock_trip(conn: AsyncConnection, seen: Trip) -> tuple[dict[str, Any], Trip]:
+async def _lock_trip(conn: AsyncConnection, seen: Trip) -> tuple[dict[str, OrderRow], Trip]:
     """Lock a trip that was read without a lock, its orders first."""
-    locked = await _lock_orders(conn, seen.order_ids)
+    locked = await lock_orders(conn, seen.order_ids)
     return locked, await trips.lock(conn, seen.id)
 
 
@@ -74,7 +58,7 @@ async def accept(conn: AsyncConnection, rider_id: str, offer_id: str) -> Trip:
     _orders, trip = await _lock_trip(conn, seen)
     if trip.offer_status is OfferStatus.ACCEPTED:
         return trip
-    now = await _now(conn)
+    now = await database_now(conn)
     if (
         trip.offer_status is not OfferStatus.OPEN
         or trip.expires_at is None
@@ -115,7 +99,7 @@ async def expire(conn: AsyncConnection, trip_id: str) -> None:
 
 
 async def _end_offer(conn: AsyncConnection, trip: Trip, status: OfferStatus, reason: str) -> None:
-    await trips.close_offer(conn, trip, status, reason, await _now(conn))
+    await trips.close_offer(conn, trip, status, reason, await database_now(conn))
     for order_id in trip.kept_order_ids:
         await move(conn, order_id, DeliveryState.UNASSIGNED, SYSTEM, f"offer_{status.value}")
     await _close_on_phone(conn, trip, status.value)
@@ -134,7 +118,7 @@ async def unassign(conn: AsyncConnection, trip_id: str, actor: str, reason: str)
     locked, trip = await _lock_trip(conn, await trips.read(conn, trip_id))
     if trip.status not in trips.OPEN_TRIPS:
         raise IllegalTransition(f"The trip is {trip.status.value}.")
-    now = await _now(conn)
+    now = await database_now(conn)
     for order_id in trip.kept_order_ids:
         if locked[order_id].delivery_status not in _NOT_COLLECTED:
             raise IllegalTransition("The rider has collected an order of this trip already.")
@@ -211,7 +195,7 @@ async def complete(
     await _book(conn, order, trip)
     captured = owed if order.gateway == CASH else order.total_minor
     await operations.request(conn, order.id, OperationKind.CAPTURE, captured)
-    trip = await trips.finish_if_done(conn, trip_id, await _now(conn))
+    trip = await trips.finish_if_done(conn, trip_id, await database_now(conn))
     await trips.announce(conn, trip_id)
     return trip
 
@@ -241,7 +225,7 @@ async def fail(
     await move(conn, order.id, OrderState.UNDELIVERABLE, actor, reason)
     if order.payment_status == PaymentState.AUTHORISED:
         await operations.request(conn, order.id, OperationKind.VOID, order.total_minor)
-    trip = await trips.finish_if_done(conn, trip_id, await _now(conn))
+    trip = await trips.finish_if_done(conn, trip_id, await database_now(conn))
     await trips.announce(conn, trip_id)
     return trip
 
@@ -259,7 +243,7 @@ async def take_back(conn: AsyncConnection, order_id: str, actor: str, *, restock
 
 async def _stop(
     conn: AsyncConnection, rider_id: str, trip_id: str, n: int
-) -> tuple[dict[str, Any], Trip, Stop]:
+) -> tuple[dict[str, OrderRow], Trip, Stop]:
     seen = await trips.read(conn, trip_id)
     if seen.rider_id != rider_id:
         raise NotFound("There is no such trip.")
@@ -278,13 +262,13 @@ def _check_open(trip: Trip, stop: Stop) -> None:
 
 
 async def _event_time(conn: AsyncConnection, at: datetime | None) -> datetime:
-    now = await _now(conn)
+    now = await database_now(conn)
     if at is None or at > now + timedelta(seconds=CLOCK_SKEW_S):
         return now
     return at
 
 
-async def _book(conn: AsyncConnection, order: Any, trip: Trip) -> None:
+async def _book(conn: AsyncConnection, order: OrderRow, trip: Trip) -> None:
     """Post the sale, what was not delivered of it, and what the rider earned."""
     taxes = await conn.execute(
         select(order_lines.c.tax_rate_bp, order_lines.c.tax_minor).where(
@@ -314,7 +298,7 @@ async def _book(conn: AsyncConnection, order: Any, trip: Trip) -> None:
     await _earn(conn, order, trip.rider_id, pay)
 
 
-async def _book_adjustments(conn: AsyncConnection, order: Any) -> None:
+async def _book_adjustments(conn: AsyncConnection, order: OrderRow) -> None:
     rows = (
         await conn.execute(
             select(order_adjustments).where(order_adjustments.c.order_id == order.id)
@@ -331,8 +315,8 @@ async def _book_adjustments(conn: AsyncConnection, order: Any) -> None:
     )  # fmt: skip
 
 
-async def _earn(conn: AsyncConnection, order: Any, rider_id: str, pay_minor: int) -> None:
-    now = await _now(conn)
+async def _earn(conn: AsyncConnection, order: OrderRow, rider_id: str, pay_minor: int) -> None:
+    now = await database_now(conn)
     rows = [
         {
             "id": new_id("ern"), "rider_id": rider_id, "order_id": order.id, "kind": kind,

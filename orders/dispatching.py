@@ -27,10 +27,11 @@ from geo.travel import DETOUR, StraightLine
 from kit import outbox
 from kit.clock import Clock
 from kit.sql import load
+from kit.wire import rfc3339
 from orders.errors import LeaseLost, StaleAssignment
 from orders.model import DeliveryState, OrderState
 from orders.payment_flow import CASH
-from orders.tables import orders
+from orders.rows import lock_orders
 from orders.territory import Territory
 from orders.transitions import SYSTEM, move
 from riders import leases, shifts, trips
@@ -199,13 +200,7 @@ async def commit_trip(
     """
     if not await leases.holds(conn, city_id, lease_epoch):
         raise LeaseLost("Another dispatcher holds this city.")
-    rows = await conn.execute(
-        select(orders)
-        .where(orders.c.id.in_(planned.order_ids))
-        .order_by(orders.c.id)
-        .with_for_update()
-    )
-    locked = {row.id: row for row in rows}
+    locked = await lock_orders(conn, planned.order_ids)
     for order_id, version in zip(planned.order_ids, planned.order_versions, strict=True):
         order = locked[order_id]
         if (
@@ -245,7 +240,7 @@ async def commit_trip(
         {
             "id": trip.offer_id,
             "trip": trips.shape_work(trip),
-            "expires_at": trip.expires_at.isoformat(),
+            "expires_at": rfc3339(trip.expires_at),
         },
     )
     return trip.id

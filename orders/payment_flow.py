@@ -10,17 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.money import Money
 from ledger.postings import post
 from orders import postings
 from orders.model import DeliveryState, OrderState, PaymentState
-from orders.tables import orders
+from orders.rows import OrderRow, lock_order
 from orders.transitions import SYSTEM, move
 from payments import operations
 from payments.gateway import (
@@ -41,9 +40,6 @@ from stores import reservations
 log = structlog.get_logger(__name__)
 
 CASH = "cash"
-
-# A row of the orders table; its columns are typed by the table, which Python cannot read.
-OrderRow = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +123,7 @@ async def settle(
     order_id = await conn.scalar(
         select(operations.table.c.order_id).where(operations.table.c.id == operation_id)
     )
-    order = (
-        await conn.execute(select(orders).where(orders.c.id == order_id).with_for_update())
-    ).one()
+    order = await lock_order(conn, str(order_id))
     operation = await operations.lock(conn, operation_id)
     if operation.status not in OPEN_STATUSES:
         return operation.status

@@ -9,13 +9,14 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
+from kit.clock import database_now
 from kit.errors import Conflict, IllegalTransition, Invalid
 from kit.ids import new_id
-from kit.sql import Query
 from orders.cancellation import cancel
 from orders.errors import NotPicked, TooMany, WrongBin, WrongProduct, WrongRider
 from orders.model import DeliveryState, OrderState
 from orders.pricing import PricedLine, refund_for
+from orders.rows import lock_order
 from orders.tables import order_adjustments, order_lines, orders
 from orders.transitions import move
 from riders import trips
@@ -24,8 +25,6 @@ from stores.picking import PickStatus, PickTask
 
 # Packed this long before the rider would have to leave: handing over takes its time.
 HANDOVER_S = 120.0
-
-_NOW = Query("orders.now", "SELECT darkstore_now()")
 
 
 class NothingToPick(Conflict):
@@ -150,7 +149,7 @@ async def pack(
     ]
     if open_lines:
         raise NotPicked(f"Neither picked nor reported short: {', '.join(open_lines)}.")
-    (packed_at,) = await _NOW.one(conn)
+    packed_at = await database_now(conn)
     await picking.set_status(
         conn, pick_task_id, PickStatus.PACKED, bags=bags, shelf=shelf, packed_at=packed_at
     )
@@ -174,7 +173,7 @@ async def hand_over(
     Raises WrongRider; IllegalTransition unless the order is packed and a rider is at the store.
     """
     order_id, _store = await picking.locate(conn, pick_task_id)
-    order = await _lock_order(conn, order_id)
+    order = await lock_order(conn, order_id)
     task = await picking.lock(conn, pick_task_id)
     if task["status"] != PickStatus.PACKED:
         raise IllegalTransition(f"The pick task is {task['status']}: pack it before handing over.")
@@ -192,15 +191,9 @@ async def hand_over(
     return await picking.announced(conn, pick_task_id)
 
 
-async def _lock_order(conn: AsyncConnection, order_id: str) -> Any:
-    return (
-        await conn.execute(select(orders).where(orders.c.id == order_id).with_for_update())
-    ).one()
-
-
 async def _claimed(conn: AsyncConnection, pick_task_id: str, picker_id: str) -> PickTask:
     order_id, _store = await picking.locate(conn, pick_task_id)
-    await _lock_order(conn, order_id)
+    await lock_order(conn, order_id)
     task = await picking.lock(conn, pick_task_id)
     if task["status"] != PickStatus.CLAIMED or task["picker_id"] != picker_id:
         raise NotYours("You do not hold this task; claim it, or ask who does.")
@@ -238,7 +231,7 @@ async def _refund_missing(
         row.discount_minor, row.tax_rate_bp, row.tax_minor, row.weight_g,
     )  # fmt: skip
     back = refund_for(line, missing, row.missing_quantity)
-    (now,) = await _NOW.one(conn)
+    now = await database_now(conn)
     await conn.execute(
         insert(order_adjustments).values(
             id=new_id("adj"), order_id=order_id, line_id=line_id, kind=f"short_pick:{reason}",

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from catalog.repository import Alternative, alternatives
-from kit.money import Money
+from kit.wire import money_of
 from orders.errors import StockShort
 
 
@@ -34,12 +34,8 @@ def _shape(other: Alternative) -> dict[str, object]:
         "name": other.name,
         "brand": other.brand,
         "unit": other.unit,
-        "price": _money(other.price),
-        "list_price": _money(other.list_price),
+        "price": money_of(other.price),
+        "list_price": money_of(other.list_price),
         "available": other.available,
         "image_url": other.image_url,
     }
-
-
-def _money(amount: Money) -> dict[str, object]:
-    return {"amount_minor": amount.amount_minor, "currency": amount.currency}

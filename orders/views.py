@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.errors import NotFound
 from kit.sql import load
+from kit.wire import money, rfc3339
 from orders.errors import QuoteNotFound
 from orders.tables import quotes
 
@@ -23,17 +24,6 @@ TOTALS = (
 
 # A database row by column name.
 Record = Mapping[str, Any]
-
-
-def money(amount_minor: int, currency: str) -> dict[str, object]:
-    return {"amount_minor": amount_minor, "currency": currency}
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """UTC with milliseconds and a ``Z``."""
-    if moment is None:
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def read_order(conn: AsyncConnection, order_id: str) -> Record:

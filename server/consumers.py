@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from kit import outbox
 from kit.relay import Consumer, OutboxEvent
 from kit.sql import load
+from kit.wire import rfc3339
 from orders.model import Machine, OrderState
 from orders.picking import queue_for_picking
 
@@ -41,8 +42,8 @@ async def tell_city(conn: AsyncConnection, event: OutboxEvent) -> None:
             "store_id": row.store_id,
             "rider_id": row.rider_id,
             "promised_at": {
-                "low": row.promised_low_at.isoformat(),
-                "high": row.promised_high_at.isoformat(),
+                "low": rfc3339(row.promised_low_at),
+                "high": rfc3339(row.promised_high_at),
             },
         },
     )

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.errors import Busy
-from kit.ids import new_id
+from kit.ids import ID_PATTERN, new_id
 from server.errors import Problem, RequestTimeout, internal_error, log_bug, problem_of
 from server.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 
@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LOGGED_IDS = ("order_id", "trip_id", "offer_id", "pick_task_id", "store_id", "quote_id")
 # Probes go on while the rest is told to leave.
 _UNDRAINED = frozenset({"/healthz", "/readyz", "/metrics"})
 DRAIN_RETRY_AFTER_S = 2
@@ -152,6 +153,14 @@ def route_template(scope: Scope) -> str:
     return template if isinstance(template, str) else "unmatched"
 
 
+def ids_of(scope: Scope) -> dict[str, str]:
+    """Which order, trip or task it was about: well-formed ids alone, they name no person."""
+    found = scope.get("path_params", {})
+    return {
+        name: str(found[name]) for name in _LOGGED_IDS if ID_PATTERN.match(str(found.get(name)))
+    }
+
+
 def _account(scope: Scope, status: int, seconds: float) -> None:
     """One log line and two metrics.  Status 499: the client left before the answer began."""
     method = scope["method"] if scope["method"] in _METHODS else "OTHER"
@@ -160,7 +169,12 @@ def _account(scope: Scope, status: int, seconds: float) -> None:
     HTTP_REQUESTS.labels(method, template, str(status)).inc()
     HTTP_SECONDS.labels(method, template).observe(seconds)
     log.info(
-        "http_request", method=method, route=template, status=status, ms=round(seconds * 1000, 1)
+        "http_request",
+        method=method,
+        route=template,
+        status=status,
+        ms=round(seconds * 1000, 1),
+        **ids_of(scope),
     )
 
 

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from identity.model import Actor, Role
 from identity.service import Identity
 from kit.sql import load
+from kit.wire import rfc3339
 from orders.access import may_act_in_store, may_see_order
-from orders.views import rfc3339, shape_order
+from orders.views import shape_order
 from realtime.channels import Channel, ChannelKind
 from realtime.ports import Point, Ports, PositionReply, Principal, Snapshot
 from realtime.tickets import RedisTickets

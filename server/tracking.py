@@ -17,11 +17,12 @@ from kit.db import Database
 from kit.errors import NotFound
 from kit.redis import RedisError
 from kit.sql import load
+from kit.wire import rfc3339
 from orders.model import DeliveryState, OrderState
 from orders.picking import HANDOVER_S
 from orders.tables import orders
 from orders.territory import Territory
-from orders.views import Record, read_order, rfc3339, rider_card
+from orders.views import Record, read_order, rider_card
 from realtime.bus import PositionUpdate, Publisher
 from realtime.channels import Channel, ChannelKind
 from realtime.events import Position

@@ -17,6 +17,7 @@ from kit import outbox
 from kit.errors import NotFound
 from kit.ids import new_id
 from kit.sql import json_parameter, load
+from kit.wire import rfc3339
 from stores.tables import pick_task_lines, pick_tasks
 
 _CREATE = load("stores", "create_pick_task")
@@ -67,8 +68,7 @@ async def queue(
 
 
 def _shape(row: dict[str, Any]) -> PickTask:
-    due_at = row["due_at"].isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {**row, "due_at": due_at}
+    return {**row, "due_at": rfc3339(row["due_at"])}
 
 
 async def claim(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from orders.views import rfc3339
+from kit.wire import rfc3339
 from server.api.access import PUBLIC, ServicesDep
 
 router = APIRouter(prefix="/v1", tags=["operations"])

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from identity.model import Actor, Role
 from kit.errors import IllegalTransition, NotFound
 from kit.sql import load
+from kit.wire import rfc3339
 from ledger.postings import trial_balance
 from orders import deliveries
 from orders.access import visible_order
 from orders.model import OrderState
-from orders.views import rfc3339, shape_order
+from orders.views import shape_order
 from riders import trips
 from server.api.access import ServicesDep, allow
 from server.api.schemas import (

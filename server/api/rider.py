@@ -14,9 +14,9 @@ from identity.model import Actor, Role
 from kit import outbox
 from kit.errors import NotFound
 from kit.redis import RedisError
+from kit.wire import rfc3339
 from orders import deliveries
 from orders.errors import OnTrip, WrongDeliveryCode
-from orders.views import rfc3339
 from realtime.ports import Point
 from riders import shifts, trips
 from riders.model import TripStatus

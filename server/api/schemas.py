@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from kit.errors import Invalid
-from kit.money import Money
 
 PAGE_LIMIT_MAX = 100
 PAGE_LIMIT_DEFAULT = 20
@@ -97,22 +95,6 @@ class Problem(BaseModel):
 class CursorInvalid(Invalid):
     code = "cursor_invalid"
     title = "This cursor is not one of ours"
-
-
-def money(amount: Money | int, currency: str | None = None) -> dict[str, object]:
-    """``{"amount_minor", "currency"}`` of a ``Money``, or of minor units and a currency."""
-    if isinstance(amount, Money):
-        assert currency is None, "a Money brings its own currency"
-        return {"amount_minor": amount.amount_minor, "currency": amount.currency}
-    assert currency is not None, "an integer alone is not money"
-    return {"amount_minor": amount, "currency": currency}
-
-
-def rfc3339(moment: datetime) -> str:
-    """``2026-01-31T09:30:00.123Z``: UTC, milliseconds."""
-    assert moment.tzinfo is not None, "times are aware"
-    utc = moment.astimezone(UTC)
-    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"
 
 
 def encode_cursor(*key: str | int | float | None) -> str:

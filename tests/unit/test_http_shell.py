@@ -11,8 +11,10 @@ import structlog
 from fastapi import APIRouter
 from prometheus_client import REGISTRY
 
+from kit.ids import new_id
 from server.api.access import PUBLIC
 from server.api.schemas import RequestModel
+from server.middleware import ids_of
 from server.settings import HttpSettings, RateLimitSettings
 from tests.http_support import app_with, client_of, make_services, served
 
@@ -149,6 +151,14 @@ async def test_metrics_and_logs_name_routes_by_template(client: httpx.AsyncClien
     exported = (await client.get("/metrics")).text
     assert "darkstore_http_request_seconds_bucket" in exported
     assert "secret" not in exported
+
+
+def test_logs_name_the_order_and_the_trip() -> None:
+    """Well-formed ids of a path are logged; whatever else stands in a path is not."""
+    order_id = new_id("ord")
+    params = {"order_id": order_id, "trip_id": "not an id", "token": new_id("tok")}
+    assert ids_of({"path_params": params}) == {"order_id": order_id}
+    assert ids_of({}) == {}
 
 
 async def test_only_listed_origins_may_read(client: httpx.AsyncClient) -> None:
