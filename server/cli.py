@@ -153,7 +153,11 @@ def serve(
         raise typer.Exit(1) from None
     log.configure(settings.log_level, process="gateway" if stream_only else "server")
     work = serve_stream_gateway if stream_only else serve_all
-    uvloop.run(work(settings, host, port))
+    try:
+        uvloop.run(work(settings, host, port))
+    except OSError as error:
+        typer.echo(f"darkstore: cannot listen on {host}:{port}: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from kit.db import Database
 from kit.engines import Supervisor
+from kit.ports import free_port
 from kit.signals import stop_event
 from server import migrate as migrations
 from server.log_ins import demo_log_ins, keep_log_ins
@@ -130,7 +131,7 @@ async def simulate(
 
     stopping = stop_event()
     async with AsyncExitStack() as stack:
-        place = await stack.enter_async_context(platform(data_dir, speed=speed))
+        place = await stack.enter_async_context(platform(data_dir, port=free_port(), speed=speed))
         services = await _open(stack, place.settings)
         log_ins = await _seed_for_city(services, place, catalogue, osm, seed)
         await stack.enter_async_context(Supervisor(children(place)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ from server.tracking import PositionFanOut
 from server.wiring import Services, open_services, read_epoch
 
 log = structlog.get_logger(__name__)
+
+
+# A flash sale opens thousands of connections at once; the kernel holds them until we accept.
+BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +100,17 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, host: str, port: int) -> None:
-    """Serve HTTP and the stream until SIGTERM or SIGINT, then drain."""
+    """Serve HTTP and the stream until SIGTERM or SIGINT, then drain.
+
+    Raises OSError when the address cannot be had.
+    """
+    listener = socket.create_server((host, port), backlog=BACKLOG)
     async with open_services(settings, process="server") as services:
         app = create_app(services)
         live = await open_live_layer(services, app.state.identity)
         app.state.stream, app.state.ingest = live.stream, live.ingest
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -115,7 +122,7 @@ async def serve(settings: Settings, host: str, port: int) -> None:
         )
         server = _Server(config)
         background = (live.run(), watch_system(services.database))
-        await _beside(server.serve(), server.leave, *background)
+        await _beside(server.serve(sockets=[listener]), server.leave, *background)
 
 
 async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None:
