@@ -20,7 +20,7 @@ from tests.http_support import app_with, client_of, make_services, served
 
 HTTP = HttpSettings(
     body_max_bytes=1024,
-    request_deadline_s=0.3,
+    request_deadline_s=15.0,
     allowed_origins=("https://shop.example",),
     rate_limits=RateLimitSettings(enabled=False),
 )
@@ -33,14 +33,14 @@ class NoteIn(RequestModel):
 class Gate:
     """An endpoint that waits until the test lets it go."""
 
-    def __init__(self) -> None:
+    def __init__(self, http: HttpSettings = HTTP) -> None:
         self.entered = asyncio.Event()
         self.opened = asyncio.Event()
         self.cancelled = asyncio.Event()
         router = APIRouter(prefix="/v1/test", dependencies=[PUBLIC])
         router.add_api_route("/notes/{note_id}", self.note, methods=["POST"])
         router.add_api_route("/wait", self.wait, methods=["GET"])
-        self.app = app_with(router, make_services(http=HTTP))
+        self.app = app_with(router, make_services(http=http))
 
     async def note(self, note_id: str, body: NoteIn) -> dict[str, int]:
         return {"characters": len(body.text)}
@@ -103,8 +103,9 @@ async def test_announced_and_chunked_bodies_are_bounded(gate: Gate) -> None:
         assert fitting.json() == {"characters": 500}
 
 
-async def test_a_request_past_its_deadline_is_cancelled_and_answered(gate: Gate) -> None:
+async def test_a_request_past_its_deadline_is_cancelled_and_answered() -> None:
     """503 with Retry-After, and the endpoint does not run on."""
+    gate = Gate(HTTP.model_copy(update={"request_deadline_s": 0.3}))
     async with served(gate.app) as server:
         answer = await server.client.get("/v1/test/wait")
         assert answer.status_code == 503
