@@ -32,7 +32,7 @@ demo: $(STAMP) ## a living city on this machine, until Ctrl-C
 	$(BIN)/darkstore demo
 
 test: $(STAMP) ## every test, on embedded engines
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: lint types contracts test ## all that CI runs
 
