@@ -162,7 +162,7 @@ def serve(
 
 @app.command()
 def worker(name: str) -> None:
-    """One background process: outbox_relay, settlement, reservation_expiry or dispatcher."""
+    """One background process: one of the names in server/work.py."""
     from server.work import work
 
     # Whatever else is raised is a bug: it ends the process with its traceback in the log.

@@ -1,14 +1,9 @@
-"""The sweeper: holds on stock that ran out, and rows whose time is over."""
+"""The sweeper: holds on stock whose time is over."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
-from sqlalchemy import text
-
-from identity import service as identity
-from kit import idempotency
 from kit.sql import load
 from orders.cancellation import cancel
 from orders.transitions import SYSTEM
@@ -17,21 +12,15 @@ from server.workers.loop import run_rounds
 
 BATCH = 50
 POLL_S = 1.0
-HOUSEKEEPING_S = 60.0
 
 _EXPIRED = load("server", "expired_reservations")
 
 
 async def run(services: Services, stopping: asyncio.Event) -> None:
     """Sweep until ``stopping``."""
-    swept_at = 0.0
 
     async def round_() -> float:
-        nonlocal swept_at
         expired = await expire_reservations(services)
-        if time.monotonic() - swept_at > HOUSEKEEPING_S:
-            swept_at = time.monotonic()
-            await keep_house(services)
         return 0.0 if expired == BATCH else POLL_S
 
     await run_rounds("reservation_expiry", stopping, round_)
@@ -52,16 +41,3 @@ async def expire_reservations(services: Services) -> int:
             await cancel(conn, row.id, SYSTEM, "reservation_expired", fee_minor=0)
         expired += 1
     return expired
-
-
-async def keep_house(services: Services) -> None:
-    """Forget old idempotency keys, ended log-ins and quotes that became nothing."""
-    async with services.database.begin() as conn:
-        await idempotency.sweep(conn)
-        await identity.sweep(conn)
-        await conn.execute(
-            text(
-                "DELETE FROM quotes WHERE order_id IS NULL"
-                " AND expires_at < darkstore_now() - interval '1 day'"
-            )
-        )
