@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import structlog
@@ -31,6 +32,14 @@ _CHUNK = 500
 _AVAILABILITY = load("stores", "availability")
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """Units available, as of a version of the stock row."""
+
+    version: int
+    available: int
 
 
 def key_of(store_id: str) -> str:
@@ -99,6 +108,40 @@ async def from_database(
     units = dict.fromkeys(sku_ids, 0)
     rows = await _AVAILABILITY.all(conn, store_id, list(sku_ids))
     return units | {row.sku_id: row.available for row in rows}
+
+
+async def truth(
+    conn: AsyncConnection, store_id: str, sku_ids: Iterable[str] | None
+) -> dict[str, Projected]:
+    """What Redis should hold of some products, or of all (None)."""
+    rows = await _AVAILABILITY.all(conn, store_id, None if sku_ids is None else sorted(sku_ids))
+    return {row.sku_id: Projected(row.version, row.available) for row in rows}
+
+
+async def held(redis: Redis, store_id: str, sku_ids: Sequence[str]) -> dict[str, Projected] | None:
+    """What Redis does hold of them, without those that it does not; None if not even the store.
+
+    Raises ``RedisError``.
+    """
+    found: dict[str, Projected] = {}
+    for start in range(0, max(1, len(sku_ids)), _CHUNK):
+        chunk = sku_ids[start : start + _CHUNK]
+        values = await _values(redis, store_id, chunk)
+        if values[0] is None:
+            return None
+        for sku_id, value in zip(chunk, values[1:], strict=True):
+            if value is not None:
+                version, _, available = value.partition(b":")
+                found[sku_id] = Projected(int(version), int(available))
+    return found
+
+
+async def forget(redis: Redis, store_id: str, sku_ids: Sequence[str]) -> None:
+    """Take products out, so that the next refresh writes them whatever stood there.
+
+    Until then a reader takes them for sold out.  Raises ``RedisError``.
+    """
+    await redis.hdel(key_of(store_id), *sku_ids)
 
 
 async def _values(redis: Redis, store_id: str, sku_ids: Sequence[str]) -> list[bytes | None]:

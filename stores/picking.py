@@ -5,22 +5,20 @@ Moving the order along, refunds and events belong to ``orders.picking``, which c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
 from kit.errors import NotFound
-from kit.ids import new_id
-from kit.sql import json_parameter, load
+from kit.sql import load
 from kit.wire import rfc3339
-from stores.tables import pick_task_lines, pick_tasks
+from stores.substitutes import TO_FETCH, WAITING
+from stores.tables import pick_task_lines, pick_task_substitutes, pick_tasks
 
-_CREATE = load("stores", "create_pick_task")
 _VIEW = load("stores", "pick_tasks")
 _CLAIM = load("stores", "claim_pick_task")
 
@@ -38,17 +36,6 @@ OPEN = (PickStatus.QUEUED, PickStatus.CLAIMED, PickStatus.PACKED)
 
 # A pick task as a JSON value, as API.md shows it.
 PickTask = dict[str, Any]
-
-
-async def create(
-    conn: AsyncConnection,
-    order_id: str,
-    due_at: datetime,
-    lines: Sequence[Mapping[str, object]],
-) -> PickTask | None:
-    """Queue an order; None when it is queued already."""
-    row = await _CREATE.first(conn, new_id("ptk"), order_id, due_at, json_parameter(lines))
-    return None if row is None else await read(conn, row.pick_task_id)
 
 
 async def read(conn: AsyncConnection, pick_task_id: str) -> PickTask:
@@ -83,11 +70,32 @@ async def candidates(conn: AsyncConnection, store_id: str, limit: int = 10) -> l
     """Queued tasks with the least slack, not locked: the claim itself checks again."""
     found = await conn.scalars(
         select(pick_tasks.c.id)
-        .where(pick_tasks.c.store_id == store_id, pick_tasks.c.status == PickStatus.QUEUED)
+        .where(
+            pick_tasks.c.store_id == store_id,
+            pick_tasks.c.status == PickStatus.QUEUED,
+            ~_only_waiting(),
+        )
         .order_by(pick_tasks.c.due_at, pick_tasks.c.id)
         .limit(limit)
     )
     return list(found)
+
+
+def _only_waiting() -> ColumnElement[bool]:
+    """A task on which nothing can be done until a customer has answered."""
+    waiting = exists().where(
+        pick_task_substitutes.c.pick_task_id == pick_tasks.c.id,
+        pick_task_substitutes.c.status == WAITING,
+    )
+    open_lines = exists().where(
+        pick_task_lines.c.pick_task_id == pick_tasks.c.id,
+        pick_task_lines.c.picked + pick_task_lines.c.missing < pick_task_lines.c.quantity,
+    )
+    to_fetch = exists().where(
+        pick_task_substitutes.c.pick_task_id == pick_tasks.c.id,
+        pick_task_substitutes.c.status == TO_FETCH,
+    )
+    return waiting & ~open_lines & ~to_fetch
 
 
 async def claimed_by(conn: AsyncConnection, store_id: str, picker_id: str) -> str | None:
@@ -153,6 +161,14 @@ async def set_status(
     await _touch(conn, pick_task_id, status=status.value, **values)
 
 
+async def withdraw(conn: AsyncConnection, task: PickTask) -> None:
+    """Take a task that nobody has begun out of the queue; its order may be queued anew later."""
+    assert task["status"] == PickStatus.QUEUED, "somebody picks it"
+    await conn.execute(delete(pick_task_lines).where(pick_task_lines.c.pick_task_id == task["id"]))
+    await conn.execute(delete(pick_tasks).where(pick_tasks.c.id == task["id"]))
+    await announce(conn, {**task, "status": PickStatus.CANCELLED.value})
+
+
 async def announce(conn: AsyncConnection, task: PickTask) -> None:
     """Tell the store's screens; last in a transaction, because a store's stream is shared."""
     await outbox.append(conn, f"store:{task['store_id']}", "pick_task.changed", task)
@@ -163,6 +179,12 @@ async def announced(conn: AsyncConnection, pick_task_id: str) -> PickTask:
     task = await read(conn, pick_task_id)
     await announce(conn, task)
     return task
+
+
+async def touched(conn: AsyncConnection, pick_task_id: str) -> PickTask:
+    """What belongs to a task has changed: count its version up and tell the store's screens."""
+    await _touch(conn, pick_task_id)
+    return await announced(conn, pick_task_id)
 
 
 async def _touch(conn: AsyncConnection, pick_task_id: str, **values: object) -> None:

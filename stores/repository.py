@@ -14,8 +14,6 @@ from kit.sql import json_parameter, load
 from stores.layout import Placement
 from stores.tables import bins, cities, stock, stores, zones
 
-_LOCK_STOCK = load("stores", "lock_stock")
-_ADJUST = load("stores", "adjust_stock")
 _RECEIVE = load("stores", "receive")
 _PUT_ON_SHELVES = load("stores", "put_on_shelves")
 _LIST_STOCK = load("stores", "list_stock")
@@ -65,18 +63,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class StockCount:
-    """Units of one product in a store; ``reserved`` of ``on_hand`` are promised to orders."""
-
-    on_hand: int
-    reserved: int
-
-    @property
-    def available(self) -> int:
-        return self.on_hand - self.reserved
-
-
-@dataclass(frozen=True, slots=True)
 class StockLine:
     """A product on a store's shelves; ``expires_on`` of the lot that expires first."""
 
@@ -91,6 +77,7 @@ class StockLine:
     reserved: int
     available: int
     expires_on: date | None
+    blocked: int
 
 
 async def add_city(conn: AsyncConnection, city: City) -> None:
@@ -212,7 +199,11 @@ async def put_on_shelves(
 
 
 async def receive(
-    conn: AsyncConnection, store_id: str, deliveries: Sequence[Delivery], actor: str
+    conn: AsyncConnection,
+    store_id: str,
+    deliveries: Sequence[Delivery],
+    actor: str,
+    receipt_id: str | None = None,
 ) -> None:
     """Each delivery becomes a lot.  Raises DS404 in Postgres for a product that is not carried."""
     rows = [
@@ -224,22 +215,7 @@ async def receive(
         }
         for delivery in deliveries
     ]
-    await _RECEIVE.run(conn, store_id, json_parameter(rows), actor)
-
-
-async def lock_stock(conn: AsyncConnection, store_id: str, sku_id: str) -> StockCount | None:
-    """The count of a product, locked until the transaction ends; None when not carried."""
-    row = await _LOCK_STOCK.first(conn, store_id, sku_id)
-    return None if row is None else StockCount(row.on_hand, row.reserved)
-
-
-async def adjust(
-    conn: AsyncConnection, store_id: str, sku_id: str, delta: int, kind: str, actor: str
-) -> StockCount:
-    """Change a locked count by ``delta`` units, with its lots and a movement."""
-    row = await _ADJUST.one(conn, store_id, sku_id, delta, new_id("lot"), kind, actor)
-    assert row.lots_short == 0, f"lots of {sku_id} in {store_id} hold {row.lots_short} too few"
-    return StockCount(row.on_hand, row.reserved)
+    await _RECEIVE.run(conn, store_id, json_parameter(rows), actor, receipt_id)
 
 
 async def list_stock(

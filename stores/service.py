@@ -13,11 +13,11 @@ from geo.distances import Point, distance_m
 from kit.db import Database
 from kit.errors import Invalid
 from kit.ids import is_id
-from kit.outbox import append
-from stores import availability_redis, repository
-from stores.errors import CityNotFound, CursorInvalid, StockNotFound, StockReserved, StoreNotFound
+from stores import availability_redis, repository, stock
+from stores.errors import CityNotFound, CursorInvalid, StoreNotFound
 from stores.layout import ShelvedProduct, lay_out
-from stores.repository import City, Delivery, StockCount, StockLine, Store
+from stores.repository import City, Delivery, StockLine, Store
+from stores.stock import Grounds, MovementKind, StockCount
 
 REASON_MAX_CHARACTERS = 80
 
@@ -128,11 +128,9 @@ async def receive_stock(
     """A delivery becomes a lot.  Raises ``StockNotFound`` when the store has no bin for it."""
     if quantity <= 0:
         raise Invalid("A delivery has at least one unit.")
-    await _locked(conn, store_id, sku_id)
+    await stock.lock_one(conn, store_id, sku_id)
     await repository.receive(conn, store_id, [Delivery(sku_id, quantity, expires_on)], actor)
-    count = await _locked(conn, store_id, sku_id)
-    await _announce(conn, store_id, sku_id, count)
-    return count
+    return (await stock.announce(conn, store_id, [sku_id]))[sku_id]
 
 
 async def adjust_stock(
@@ -145,17 +143,10 @@ async def adjust_stock(
     """
     if delta == 0:
         raise Invalid("An adjustment changes the count: delta is not 0.")
-    held = await _locked(conn, store_id, sku_id)
-    if held.on_hand + delta < held.reserved:
-        raise StockReserved(
-            f"{held.reserved} of {held.on_hand} units are promised to orders;"
-            f" at most {held.available} can be taken off.",
-            extra={"on_hand": held.on_hand, "reserved": held.reserved},
-        )
-    kind = f"adjustment: {reason.strip()[:REASON_MAX_CHARACTERS]}"
-    count = await repository.adjust(conn, store_id, sku_id, delta, kind, actor)
-    await _announce(conn, store_id, sku_id, count)
-    return count
+    stock.check_free(await stock.lock_one(conn, store_id, sku_id), -delta)
+    grounds = Grounds(actor, reason.strip()[:REASON_MAX_CHARACTERS])
+    await stock.correct(conn, store_id, sku_id, delta, MovementKind.ADJUSTMENT, grounds)
+    return (await stock.announce(conn, store_id, [sku_id]))[sku_id]
 
 
 async def list_stock(
@@ -165,20 +156,3 @@ async def list_stock(
     if cursor is not None and not is_id(cursor, "sku"):
         raise CursorInvalid("Start the list again without a cursor.")
     return await repository.list_stock(conn, store_id, q, cursor, limit)
-
-
-async def _locked(conn: AsyncConnection, store_id: str, sku_id: str) -> StockCount:
-    held = await repository.lock_stock(conn, store_id, sku_id) if is_id(sku_id, "sku") else None
-    if held is None:
-        raise StockNotFound("This store carries no product with this id.")
-    return held
-
-
-async def _announce(conn: AsyncConnection, store_id: str, sku_id: str, count: StockCount) -> None:
-    data = {
-        "sku_id": sku_id,
-        "on_hand": count.on_hand,
-        "reserved": count.reserved,
-        "available": count.available,
-    }
-    await append(conn, f"store:{store_id}", "stock.changed", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date
 from typing import Annotated
@@ -31,8 +32,9 @@ from server.wiring import Services
 from stores import availability_redis
 from stores import service as stores
 from stores.errors import StoreNotFound
-from stores.repository import StockCount, StockLine, Store
+from stores.repository import StockLine, Store
 from stores.service import NearStore
+from stores.stock import StockCount
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,8 @@ Reason = Annotated[
         pattern=r"^[^\x00-\x1f]*$",
     ),
 ]
+# Whoever works in a store is staff of that store, and not of its city's others.
+_OF_A_STORE = frozenset({Role.STORE_MANAGER, Role.PICKER})
 StockKeeper = Annotated[Actor, allow(Role.STORE_MANAGER, Role.OPS, Role.ADMIN)]
 
 
@@ -58,7 +62,10 @@ class OpsStoreOut(StoreOut):
 
 
 class StockLineOut(BaseModel):
-    """Units of one product on the shelf; ``expires_on`` of what expires first."""
+    """Units of one product on the shelf; ``expires_on`` of what expires first.
+
+    ``blocked`` units are too near their date to be sold.
+    """
 
     sku_id: str
     name: str
@@ -70,6 +77,7 @@ class StockLineOut(BaseModel):
     on_hand: int
     reserved: int
     available: int
+    blocked: int
     expires_on: date | None
 
 
@@ -111,7 +119,7 @@ async def list_stock(
     limit: PageLimit = PAGE_LIMIT_DEFAULT,
 ) -> Page[StockLineOut]:
     """What is on the shelves; `q` also finds bins and barcodes."""
-    await _own_store(services.database, actor, store_id)
+    await own_store(services.database, actor, store_id)
     async with services.database.begin() as conn:
         lines, more = await stores.list_stock(conn, store_id, q, sku_of(cursor), limit)
     return Page(
@@ -125,16 +133,16 @@ async def receive_stock(
     store_id: IdText, body: ReceiveIn, actor: StockKeeper, services: ServicesDep, request: Request
 ) -> Response:
     """A delivery: the units become a lot of their own."""
-    await _own_store(services.database, actor, store_id)
+    await own_store(services.database, actor, store_id)
 
     async def receive(conn: AsyncConnection) -> Reply:
         count = await stores.receive_stock(
             conn, store_id, body.sku_id, body.quantity, body.expires_on, actor.user_id
         )
-        return Reply(200, _count_body(store_id, body.sku_id, count))
+        return Reply(200, count_body(store_id, body.sku_id, count))
 
     response = await write(request, services, actor, receive)
-    await _refresh(services, store_id, body.sku_id)
+    await refresh(services, store_id, [body.sku_id])
     return response
 
 
@@ -143,16 +151,16 @@ async def adjust_stock(
     store_id: IdText, body: AdjustIn, actor: StockKeeper, services: ServicesDep, request: Request
 ) -> Response:
     """A correction of the count; `stock_reserved` if orders were promised those units."""
-    await _own_store(services.database, actor, store_id)
+    await own_store(services.database, actor, store_id)
 
     async def adjust(conn: AsyncConnection) -> Reply:
         count = await stores.adjust_stock(
             conn, store_id, body.sku_id, body.delta, body.reason, actor.user_id
         )
-        return Reply(200, _count_body(store_id, body.sku_id, count))
+        return Reply(200, count_body(store_id, body.sku_id, count))
 
     response = await write(request, services, actor, adjust)
-    await _refresh(services, store_id, body.sku_id)
+    await refresh(services, store_id, [body.sku_id])
     return response
 
 
@@ -161,7 +169,7 @@ async def pause_store(
     store_id: IdText, body: PauseIn, actor: StockKeeper, services: ServicesDep, request: Request
 ) -> Response:
     """Take no new orders; those that are placed go on."""
-    await _own_store(services.database, actor, store_id)
+    await own_store(services.database, actor, store_id)
 
     async def pause(conn: AsyncConnection) -> Reply:
         return Reply(200, _ops_store_body(await stores.pause(conn, store_id, body.reason)))
@@ -174,7 +182,7 @@ async def resume_store(
     store_id: IdText, actor: StockKeeper, services: ServicesDep, request: Request
 ) -> Response:
     """Take orders again."""
-    await _own_store(services.database, actor, store_id)
+    await own_store(services.database, actor, store_id)
 
     async def resume(conn: AsyncConnection) -> Reply:
         return Reply(200, _ops_store_body(await stores.resume(conn, store_id)))
@@ -182,20 +190,20 @@ async def resume_store(
     return await write(request, services, actor, resume)
 
 
-async def _refresh(services: Services, store_id: str, sku_id: str) -> None:
+async def refresh(services: Services, store_id: str, sku_ids: Collection[str]) -> None:
     """Show a change at once; if Redis is away, the event's relay or a rebuild does it later."""
     try:
         async with services.database.begin() as conn:
-            await availability_redis.refresh(conn, services.redis, store_id, [sku_id])
+            await availability_redis.refresh(conn, services.redis, store_id, sku_ids)
     except RedisError as error:
         log.warning("availability_not_refreshed", store_id=store_id, error=type(error).__name__)
 
 
-async def _own_store(database: Database, actor: Actor, store_id: str) -> None:
+async def own_store(database: Database, actor: Actor, store_id: str) -> None:
     """Raises ``StoreNotFound`` unless the actor is staff of the store or of its city."""
     async with database.begin() as conn:
         store = await stores.get_store(conn, store_id)
-    of_city = actor.role is not Role.STORE_MANAGER and actor.may_act_in_city(store.city_id)
+    of_city = actor.role not in _OF_A_STORE and actor.may_act_in_city(store.city_id)
     if not (of_city or actor.may_act_in_store(store_id)):
         raise StoreNotFound("There is no store with this id among yours.")
 
@@ -209,7 +217,7 @@ def _stock_line_out(line: StockLine) -> StockLineOut:
     return StockLineOut(**asdict(line))
 
 
-def _count_body(store_id: str, sku_id: str, count: StockCount) -> dict[str, object]:
+def count_body(store_id: str, sku_id: str, count: StockCount) -> dict[str, object]:
     return {
         "store_id": store_id,
         "sku_id": sku_id,

@@ -4,9 +4,10 @@
 --   $3 text    the last sku_id of the page before, or null
 --   $4 int     rows wanted
 SELECT s.sku_id, p.name, p.brand, p.unit, p.barcode, p.temperature, s.bin, s.on_hand, s.reserved,
-       s.on_hand - s.reserved AS available,
+       greatest(s.available, 0) AS available,
        (SELECT min(l.expires_on) FROM lots l
-        WHERE l.store_id = s.store_id AND l.sku_id = s.sku_id AND l.on_hand > 0) AS expires_on
+        WHERE l.store_id = s.store_id AND l.sku_id = s.sku_id AND l.on_hand > 0) AS expires_on,
+       s.blocked
 FROM stock s
 JOIN products p USING (sku_id)
 WHERE s.store_id = $1::text

@@ -87,6 +87,21 @@ async def test_a_foreign_cursor_is_refused(database: Database) -> None:
         await service.list_products(database, Truth(database), made.store.id, cursor="ord_1")
 
 
+async def test_who_shares_more_categories_is_the_nearer_alternative(database: Database) -> None:
+    """Another milk comes before a yoghurt of the same price, and before any dearer dairy."""
+    made = await make_store(
+        database,
+        [
+            make_draft("Milk", categories=("Dairy", "Milk")),
+            make_draft("Yoghurt", categories=("Dairy",)),
+            make_draft("Oat milk", categories=("Dairy", "Milk"), price_minor=4_000),
+        ],
+        units={"Milk": 0, "Yoghurt": 4, "Oat milk": 4},
+    )
+    listed = await service.get_product(database, Truth(database), made.store.id, made.skus["Milk"])
+    assert [other.name for other in listed.alternatives] == ["Oat milk", "Yoghurt"]
+
+
 async def test_what_is_out_names_alternatives(database: Database) -> None:
     """Up to three in stock of the same category: same temperature first, then nearest in price."""
     made = await make_store(

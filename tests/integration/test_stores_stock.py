@@ -102,12 +102,12 @@ async def test_found_units_are_as_old_as_the_oldest(database: Database, made: Ma
         assert await books(conn, made) == Books(17, 17, 17)
         kinds = (
             await conn.execute(
-                select(stock_movements.c.kind).where(
+                select(stock_movements.c.kind, stock_movements.c.reason).where(
                     stock_movements.c.sku_id == milk, stock_movements.c.on_hand_delta == 3
                 )
             )
-        ).scalars()
-        assert list(kinds) == ["adjustment: found"]
+        ).all()
+        assert [tuple(kind) for kind in kinds] == [("adjustment", "found")]
     assert count.on_hand == 17
 
 
