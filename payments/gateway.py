@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kit.errors import Busy
 from kit.money import Money
@@ -50,6 +50,7 @@ class OutcomeCode(StrEnum):
     """Codes that Darkstore itself gives; a gateway's own codes are passed on as they are."""
 
     UNAVAILABLE = "unavailable"  # nothing was sent
+    CIRCUIT_OPEN = "circuit_open"  # not asked: it has not answered others for a while
     RATE_LIMITED = "rate_limited"
     NOT_FOUND = "not_found"  # the gateway has no operation under this key
     TIMEOUT = "timeout"
@@ -61,8 +62,8 @@ class OutcomeCode(StrEnum):
 
 
 _RETRYABLE = frozenset(
-    {OutcomeCode.UNAVAILABLE, OutcomeCode.RATE_LIMITED, OutcomeCode.NOT_FOUND,
-     OutcomeCode.CASH_NOT_COLLECTED}
+    {OutcomeCode.UNAVAILABLE, OutcomeCode.CIRCUIT_OPEN, OutcomeCode.RATE_LIMITED,
+     OutcomeCode.NOT_FOUND, OutcomeCode.CASH_NOT_COLLECTED}
 )  # fmt: skip
 
 
@@ -187,7 +188,7 @@ class GatewayOperation:
 
 @dataclass(frozen=True, slots=True)
 class OperationPage:
-    """Some of the log, oldest first; ``next_cursor`` is None on its last page."""
+    """Some of the log; ``next_cursor`` is None on its last page, and a page may be empty."""
 
     operations: Sequence[GatewayOperation]
     next_cursor: str | None
@@ -200,11 +201,20 @@ class GatewayUnavailable(Busy):
     title = "The payment gateway does not answer"
 
 
+@runtime_checkable
 class GatewayLog(Protocol):
-    """A gateway that lists what took effect there."""
+    """A gateway that lists what took effect there: all captures and refunds, for reconciliation.
+
+    Authorisations and voids are in it where the gateway lists them; the order is the gateway's.
+    A line that does not carry a key of ours has an empty ``operation_key``; its ``reference`` and
+    ``kind`` still say what it is.
+    """
 
     async def list_operations(
-        self, *, cursor: str | None = None, limit: int = 200
+        self, *, cursor: str | None = None, limit: int = 200, since: datetime | None = None
     ) -> OperationPage:
-        """Operations in the order in which they took effect.  Raises GatewayUnavailable."""
+        """One page of what took effect (by the gateway's clock, not before ``since``).
+
+        ``since`` goes with every page of one walk.  Raises GatewayUnavailable.
+        """
         ...

@@ -1,19 +1,16 @@
 """The sandbox provider behind the ``Gateway`` protocol, over HTTP.
 
-Retries live here and nowhere above: a few, with jitter, inside the call's deadline, always under
-the same idempotency key, so that the provider does the work once however often it is asked.
+Retries live in the transport and nowhere above: a few, with jitter, inside the call's deadline,
+always under the same idempotency key, so that the provider does the work once however often it is
+asked.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import quote
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-import httpx
-import msgspec
 import structlog
 
 from kit.money import Money
@@ -31,32 +28,27 @@ from payments.gateway import (
     RefundRequest,
     VoidRequest,
 )
+from payments.http_transport import (
+    HttpAnswer,
+    HttpRequest,
+    HttpSettings,
+    HttpTransport,
+    NoAnswer,
+    post_json,
+    query,
+    segment,
+)
 from payments.sandbox_wire import OperationList, PaymentBody, PaymentList, RefusalBody, outcome_of
 
 _log = structlog.get_logger(__name__)
-
-Body = TypeVar("Body")
 
 # Refusals that leave the outcome open: the first request with this key is still at work.
 _STILL_RUNNING = frozenset({"idempotency_in_progress"})
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxSettings:
-    """Where the provider is.  Seconds are real seconds; ``attempts`` counts the first one too."""
-
-    base_url: str
-    api_key: str = field(repr=False)
-    connect_timeout_s: float = 2.0
-    attempts: int = 3
-    backoff_s: float = 0.15
-    max_connections: int = 100
-
-    def __post_init__(self) -> None:
-        if httpx.URL(self.base_url).scheme not in ("http", "https"):
-            raise ValueError("the provider's base_url is an http or https address")
-        if self.attempts < 1 or self.backoff_s < 0 or self.connect_timeout_s <= 0:
-            raise ValueError("attempts, back-off and time-out are not below their least")
+class SandboxSettings(HttpSettings):
+    """Where the provider is, and its API key."""
 
 
 class SandboxGateway:
@@ -65,20 +57,12 @@ class SandboxGateway:
     name = "sandbox"
 
     def __init__(self, settings: SandboxSettings) -> None:
-        self._settings = settings
-        self._client = httpx.AsyncClient(
-            base_url=settings.base_url,
-            headers={"Authorization": f"Bearer {settings.api_key}"},
-            limits=httpx.Limits(
-                max_connections=settings.max_connections,
-                max_keepalive_connections=settings.max_connections,
-            ),
-            follow_redirects=False,
-            trust_env=False,
+        self._transport = HttpTransport(
+            self.name, settings, {"Authorization": f"Bearer {settings.api_key}"}
         )
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._transport.close()
 
     async def authorise(
         self, request: AuthoriseRequest, *, deadline_s: float = DEFAULT_DEADLINE_S
@@ -127,32 +111,29 @@ class SandboxGateway:
         reference: str | None = None,
         deadline_s: float = DEFAULT_DEADLINE_S,
     ) -> GatewayOutcome:
-        request = self._client.build_request(
-            "GET", "/v1/payments", params={"idempotency_key": operation_key}
-        )
-        response = await self._exchange(request, deadline_s)
-        if isinstance(response, GatewayOutcome):
-            # That the question did not get through says nothing of the operation.
-            return GatewayOutcome(OutcomeStatus.UNKNOWN, reference, response.code, response.message)
-        found = _decode(response, PaymentList) if response.is_success else None
+        request = HttpRequest("GET", query("/v1/payments", [("idempotency_key", operation_key)]))
+        answer = await self._transport.exchange(request, self._transport.until(deadline_s))
+        if isinstance(answer, NoAnswer):
+            return answer.unread(reference)
+        found = answer.read(PaymentList) if answer.is_success else None
         if found is None:
-            _log.error("payment_lookup_refused", http_status=response.status_code)
+            _log.error("payment_lookup_refused", http_status=answer.status)
             return GatewayOutcome(OutcomeStatus.UNKNOWN, reference, OutcomeCode.BAD_RESPONSE)
         if not found.items:
             return GatewayOutcome(OutcomeStatus.FAILED, reference, OutcomeCode.NOT_FOUND)
         return outcome_of(found.items[0], operation_key)
 
     async def list_operations(
-        self, *, cursor: str | None = None, limit: int = 200
+        self, *, cursor: str | None = None, limit: int = 200, since: datetime | None = None
     ) -> OperationPage:
-        params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        request = self._client.build_request("GET", "/v1/operations", params=params)
-        response = await self._exchange(request, DEFAULT_DEADLINE_S)
-        if isinstance(response, GatewayOutcome):
-            raise GatewayUnavailable(f"The sandbox provider's log was not read: {response.code}.")
-        page = _decode(response, OperationList) if response.is_success else None
+        parameters = [("limit", str(limit)), *([("cursor", cursor)] if cursor else [])]
+        request = HttpRequest("GET", query("/v1/operations", parameters))
+        answer = await self._transport.exchange(request, self._transport.until(DEFAULT_DEADLINE_S))
+        if isinstance(answer, NoAnswer):
+            raise GatewayUnavailable(f"The sandbox provider's log was not read: {answer.code}.")
+        page = answer.read(OperationList) if answer.is_success else None
         if page is None:
-            status = response.status_code
+            status = answer.status
             raise GatewayUnavailable(f"The sandbox provider answered {status} for its log.")
         operations = [
             GatewayOperation(
@@ -165,6 +146,7 @@ class SandboxGateway:
                 at=item.at,
             )
             for item in page.items
+            if since is None or item.at >= since
         ]
         return OperationPage(operations, page.next_cursor)
 
@@ -177,15 +159,13 @@ class SandboxGateway:
         order_id: str | None,
         deadline_s: float,
     ) -> GatewayOutcome:
-        request = self._client.build_request(
-            "POST", path, json=body, headers={"Idempotency-Key": operation_key}
-        )
-        response = await self._exchange(request, deadline_s)
-        if isinstance(response, GatewayOutcome):
-            return response
-        if not response.is_success:
-            return _refused(response, operation_key)
-        payment = _decode(response, PaymentBody)
+        request = post_json(path, body, {"Idempotency-Key": operation_key})
+        answer = await self._transport.exchange(request, self._transport.until(deadline_s))
+        if isinstance(answer, NoAnswer):
+            return answer.outcome()
+        if not answer.is_success:
+            return _refused(answer, operation_key)
+        payment = answer.read(PaymentBody)
         if payment is None:
             _log.error("payment_response_not_understood", operation_key=operation_key)
             return GatewayOutcome(OutcomeStatus.UNKNOWN, None, OutcomeCode.BAD_RESPONSE)
@@ -203,49 +183,10 @@ class SandboxGateway:
             )
         return outcome
 
-    async def _exchange(
-        self, request: httpx.Request, deadline_s: float
-    ) -> httpx.Response | GatewayOutcome:
-        """Send, and again while that is safe and there is time; an answer below 500, or why not."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + deadline_s
-        sent = False
-        code = OutcomeCode.UNAVAILABLE
-        for attempt in range(1, self._settings.attempts + 1):
-            remaining_s = deadline - loop.time()
-            # The connection gets less than all, so that a host which cannot be reached is known
-            # as such before the deadline blurs it into a time-out.
-            connect_s = min(self._settings.connect_timeout_s, 0.8 * remaining_s)
-            timeout = httpx.Timeout(remaining_s, connect=connect_s, pool=connect_s)
-            request.extensions["timeout"] = timeout.as_dict()
-            try:
-                async with asyncio.timeout(remaining_s):
-                    response = await self._client.send(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
-                pass
-            except (TimeoutError, httpx.TimeoutException):
-                sent, code = True, OutcomeCode.TIMEOUT
-            except httpx.RequestError:
-                sent, code = True, OutcomeCode.NO_ANSWER
-            else:
-                if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-                    code = code if sent else OutcomeCode.RATE_LIMITED
-                elif response.is_server_error:
-                    sent, code = True, OutcomeCode.NO_ANSWER
-                else:
-                    return response
-            pause_s = self._settings.backoff_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
-            if attempt == self._settings.attempts or loop.time() + pause_s >= deadline:
-                break
-            await asyncio.sleep(pause_s)
-        status = OutcomeStatus.UNKNOWN if sent else OutcomeStatus.FAILED
-        _log.warning("payment_gateway_no_answer", gateway=self.name, code=code, attempts=attempt)
-        return GatewayOutcome(status, code=code, message="The provider did not answer.")
 
-
-def _refused(response: httpx.Response, operation_key: str) -> GatewayOutcome:
+def _refused(answer: HttpAnswer, operation_key: str) -> GatewayOutcome:
     """A 3xx or 4xx: a decline, or a request that took no effect."""
-    refusal = _decode(response, RefusalBody)
+    refusal = answer.read(RefusalBody)
     if refusal is None:
         _log.error("payment_response_not_understood", operation_key=operation_key)
         return GatewayOutcome(OutcomeStatus.UNKNOWN, None, OutcomeCode.BAD_RESPONSE)
@@ -258,19 +199,11 @@ def _refused(response: httpx.Response, operation_key: str) -> GatewayOutcome:
     _log.error(
         "payment_request_refused",
         operation_key=operation_key,
-        http_status=response.status_code,
+        http_status=answer.status,
         code=error.code,
     )
     return GatewayOutcome(OutcomeStatus.FAILED, None, error.code, error.message)
 
 
-def _decode(response: httpx.Response, shape: type[Body]) -> Body | None:
-    try:
-        return msgspec.json.decode(response.content, type=shape)
-    except msgspec.MsgspecError:
-        return None
-
-
 def _path(reference: str, kind: OperationKind) -> str:
-    # The id comes from the provider, so it goes into a path only as one segment.
-    return f"/v1/payments/{quote(reference, safe='')}/{kind}"
+    return f"/v1/payments/{segment(reference)}/{kind}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -62,12 +62,22 @@ class RefusalBody(msgspec.Struct, frozen=True):
     payment: PaymentBody | None = None
 
 
+class DisputeBody(msgspec.Struct, frozen=True):
+    id: str
+    status: Literal["open", "won", "lost"]
+    amount_minor: Minor
+    reason: str
+
+
 class EventBody(msgspec.Struct, frozen=True):
+    """``idempotency_key`` is empty for what no request of ours caused, such as a dispute."""
+
     id: str
     type: str
     created_at: AwareTime
     idempotency_key: str
     payment: PaymentBody
+    dispute: DisputeBody | None = None
 
 
 def outcome_of(payment: PaymentBody, operation_key: str) -> GatewayOutcome:

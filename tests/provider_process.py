@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,8 @@ import httpx
 ROOT = Path(__file__).parents[1]
 API_KEY = "sk_test_provider"
 SECRET = "whsec_test_provider"
+STRIPE_SECRET = "whsec_test_stripe"
+RAZORPAY_SECRET = "rzp_test_webhooks"
 
 
 async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
@@ -34,9 +36,25 @@ class ProviderProcess:
     """One provider over one store; can be killed and started again on the same port and store."""
 
     def __init__(
-        self, store: Path, *, webhook_url: str | None = None, time_scale: float = 0.1
+        self,
+        store: Path,
+        *,
+        webhook_url: str | None = None,
+        time_scale: float = 0.1,
+        webhook_urls: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
+        self._wires = store.with_suffix(".wires.json")
+        blocks: dict[str, dict[str, object]] = {
+            "stripe": {"api_key": API_KEY, "webhook_secret": STRIPE_SECRET},
+            "razorpay": {
+                "key_id": "rzp_test_1", "key_secret": API_KEY, "webhook_secret": RAZORPAY_SECRET,
+            },
+        }  # fmt: skip
+        for wire, url in (webhook_urls or {}).items():
+            blocks[wire]["webhook_url"] = url
+        self._blocks = blocks
+        self.ports: dict[str, int] = {}
         self._webhook_url = webhook_url
         self._time_scale = time_scale
         self._process: subprocess.Popen[str] | None = None
@@ -46,12 +64,17 @@ class ProviderProcess:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def wire_url(self, wire: str) -> str:
+        """The address of a wire, on its own port."""
+        return f"http://127.0.0.1:{self.ports[wire]}/{wire}"
+
     def start(self) -> Self:
         command = [
             sys.executable, "-m", "simulator.provider", "--port", str(self.port),
             "--store", str(self._store), "--secret", SECRET, "--api-key", API_KEY,
-            "--time-scale", str(self._time_scale),
+            "--time-scale", str(self._time_scale), "--wires-file", str(self._wires),
         ]  # fmt: skip
+        self._wires.write_text(json.dumps(self._blocks))
         if self._webhook_url:
             command += ["--webhook-url", self._webhook_url]
         self._process = subprocess.Popen(
@@ -60,7 +83,10 @@ class ProviderProcess:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the provider ended before it listened"
-        self.port = json.loads(line)["port"]
+        ready = json.loads(line)
+        self.port, self.ports = ready["port"], ready["ports"]
+        for wire, port in self.ports.items():
+            self._blocks[wire]["port"] = port
         return self
 
     def kill(self) -> None:
@@ -103,6 +129,7 @@ class WebhookSink:
 
     status: int = 200
     received: list[tuple[str, bytes]] = field(default_factory=list)  # signature header, raw body
+    deliveries: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)  # path, …
 
     def __post_init__(self) -> None:
         sink = self
@@ -111,6 +138,8 @@ class WebhookSink:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 sink.received.append((self.headers["Darkstore-Sandbox-Signature"], body))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                sink.deliveries.append((self.path, headers, body))
                 self.send_response(sink.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -7,6 +7,7 @@ INSERT INTO payment_operations (
     next_attempt_at, created_at)
 SELECT $1::text, a.order_id, $3::text, a.gateway, a.method, $4::bigint, a.currency, a.reference,
        'pending', darkstore_now(), darkstore_now()
-FROM payment_operations a WHERE a.order_id = $2::text AND a.kind = 'authorise'
+FROM payment_operations a
+WHERE a.order_id = $2::text AND a.kind = 'authorise' AND a.status <> 'failed'
 ON CONFLICT DO NOTHING
 RETURNING id

@@ -5,11 +5,15 @@ answers over REST, and tells a webhook address what happened, at least once and 
 
 ::
 
-    wire.py      JSON in and out, refusals as HTTP     webhooks.py  signing and delivery
-    app.py       routes, authentication, faults        faults.py    tokens and control settings
-    engine.py    rules, one transaction an operation   store.py     SQLite
-    model.py     payments, operations, answers
+    app.py       own wire and control orders           host.py      what every wire stands on
+    wire.py      the own wire's JSON                   wires.py     which further wires there are
+    wire_stripe.py, wire_razorpay.py                   ports.py     a port a wire, to be closed
+    engine.py    rules, one transaction an operation   webhooks.py  delivery, signed by the wire
+    model.py     payments, operations, answers         faults.py    tokens and control settings
+    store.py     SQLite                                plants.py    differences to be found
 
-``engine`` is free of any wire format, so that a second one (another provider's paths, fields and
-signatures) is a second ``wire`` module beside the first.
+``engine`` is free of any wire format: a wire is paths, fields, errors, events and signatures over
+it, so that every token and fault is the same on each.  A payment lives on the wire that made it.
+Orders to the provider itself are under ``/v1/_control`` and ``/_control`` (disputes, plants,
+outages of one wire, authorisations that lapse), with the own wire's key.
 """

@@ -1,96 +1,178 @@
-"""Routes of the provider's own wire, with authentication, limits and the faults for all."""
+"""The provider as an application: its own wire, the others beside it, and the control of both."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal, TypeVar
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from kit.ids import new_id
 from simulator.provider.engine import Authorisation
-from simulator.provider.faults import HELD_CONNECTION_S, Control
-from simulator.provider.model import Answer, OperationKind, Refused
-from simulator.provider.thread import Overloaded, StoreThread
-from simulator.provider.webhooks import Courier
+from simulator.provider.faults import Control
+from simulator.provider.host import (
+    MAX_KEY_LENGTH,
+    Endpoint,
+    Host,
+    Outage,
+    Problem,
+    Wire,
+    fingerprint,
+    read_body,
+    whole,
+)
+from simulator.provider.model import (
+    SANDBOX,
+    Answer,
+    Dispute,
+    DisputeStatus,
+    OperationKind,
+    Payment,
+)
+from simulator.provider.plants import Plant, plant
+from simulator.provider.ports import WirePorts
+from simulator.provider.thread import StoreThread
+from simulator.provider.webhooks import SIGNATURE_HEADER, Courier, sign
 from simulator.provider.wire import (
-    STATUS_OF_REFUSAL,
     AmountBody,
     AuthoriseBody,
     EmptyBody,
-    has_card_number,
     is_refused,
+    render_event,
     render_operation,
     render_payment,
     render_refusal,
     render_refused_payment,
 )
 
-MAX_BODY_BYTES = 16 * 1024
-MAX_KEY_LENGTH = 255
 MAX_PAGE = 500
 
 _log = structlog.get_logger(__name__)
 
 Body = TypeVar("Body", bound=BaseModel)
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class _Problem(Exception):
-    """A request that is refused before it reaches the engine."""
+class _Order(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
+
+class DisputeOrder(_Order):
+    payment: str
+    reason: str = "fraudulent"
+    amount_minor: int | None = Field(default=None, strict=True, gt=0)
+
+
+class DisputeEnd(_Order):
+    outcome: Literal["won", "lost"]
+
+
+class PlantOrder(_Order):
+    kind: Plant
+    payment: str
+
+
+class LapseOrder(_Order):
+    payment: str
+
+
+class SandboxWire:
+    """The provider's own wire; see :class:`simulator.provider.host.Wire`."""
+
+    name = SANDBOX
+
+    def __init__(self, api_key: str, webhook_secret: str) -> None:
+        self._api_key = api_key.encode()
+        self._webhook_secret = webhook_secret
+
+    def routes(self, host: Host) -> Sequence[Route]:
+        speaker = _Speaker(self, host)
+        kinds = (OperationKind.CAPTURE, OperationKind.VOID, OperationKind.REFUND)
+        return [
+            Route(path, host.guard(self, endpoint), methods=[method])
+            for method, path, endpoint in (
+                ("GET", "/v1/operations", speaker.operations),
+                ("POST", "/v1/payments", speaker.authorise),
+                ("GET", "/v1/payments", speaker.find),
+                ("GET", "/v1/payments/{payment_id}", speaker.payment),
+                *(
+                    ("POST", f"/v1/payments/{{payment_id}}/{kind}", speaker.operation(kind))
+                    for kind in kinds
+                ),
+            )
+        ]
+
+    def is_known(self, request: Request) -> bool:
+        presented = request.headers.get("authorization", "").encode()
+        return hmac.compare_digest(presented, b"Bearer " + self._api_key)
+
+    def refuse(self, problem: Problem) -> Response:
+        return JSONResponse(render_refusal(problem.code, problem.message), problem.status)
+
+    def render_event(
+        self, event_id: str, event_type: str, key: str, payment: Payment
+    ) -> bytes | None:
+        return render_event(event_id, event_type, key, payment)
+
+    def sign(self, event_id: str, body: bytes, now_s: int) -> dict[str, str]:
+        return {SIGNATURE_HEADER: sign(self._webhook_secret, now_s, body)}
 
 
 class Provider:
-    """The HTTP side.  ``courier`` is None when nobody wants webhooks."""
+    """All wires over one engine.  ``courier`` is None when nobody wants webhooks."""
 
     def __init__(
-        self, thread: StoreThread, courier: Courier | None, api_key: str, time_scale: float
+        self,
+        thread: StoreThread,
+        courier: Courier | None,
+        sandbox: SandboxWire,
+        others: Sequence[Wire],
+        time_scale: float,
+        ports: WirePorts | None = None,
     ) -> None:
         self._thread = thread
         self._courier = courier
-        self._api_key = api_key.encode()
-        self._time_scale = time_scale
-        self._fired: Counter[str] = Counter()
+        self._sandbox = sandbox
+        self._others = others
+        self._ports = ports
+        self._host = Host(thread, courier, time_scale)
         self.failed = False
 
     def application(self) -> Starlette:
-        post, get = ["POST"], ["GET"]
+        orders = (
+            ("GET", "/v1/_control", self._control),
+            ("POST", "/v1/_control", self._set_control),
+            ("POST", "/_control/disputes", self._open_dispute),
+            ("POST", "/_control/disputes/{dispute_id}/close", self._close_dispute),
+            ("POST", "/_control/plant", self._plant),
+            ("POST", "/_control/outage", self._outage),
+            ("POST", "/_control/lapse", self._lapse),
+        )
         return Starlette(
             routes=[
-                Route("/healthz", self._healthz, methods=get),
-                Route("/v1/_control", self._guard(self._control, faulty=False)),
-                Route("/v1/_control", self._guard(self._set_control, faulty=False), methods=post),
-                Route("/v1/operations", self._guard(self._operations), methods=get),
-                Route("/v1/payments", self._guard(self._authorise), methods=post),
-                Route("/v1/payments", self._guard(self._find), methods=get),
-                Route("/v1/payments/{payment_id}", self._guard(self._payment), methods=get),
+                Route("/healthz", self._healthz, methods=["GET"]),
                 *(
-                    Route(
-                        f"/v1/payments/{{payment_id}}/{kind}",
-                        self._guard(self._operation(kind)),
-                        methods=post,
-                    )
-                    for kind in (OperationKind.CAPTURE, OperationKind.VOID, OperationKind.REFUND)
+                    Route(path, self._order(endpoint), methods=[method])
+                    for method, path, endpoint in orders
                 ),
+                *self._sandbox.routes(self._host),
+                *(route for wire in self._others for route in wire.routes(self._host)),
             ],
             lifespan=self._lifespan,
         )
+
+    def _order(self, endpoint: Endpoint) -> Endpoint:
+        """An order to the provider itself, which no fault strikes."""
+        return self._host.guard(self._sandbox, endpoint, faulty=False)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -112,33 +194,6 @@ class Provider:
             self.failed = True
             signal.raise_signal(signal.SIGTERM)
 
-    def _guard(self, endpoint: Endpoint, *, faulty: bool = True) -> Endpoint:
-        """Authentication, the faults for all, and refusals as answers, around an endpoint."""
-
-        async def guarded(request: Request) -> Response:
-            presented = request.headers.get("authorization", "").encode()
-            if not hmac.compare_digest(presented, b"Bearer " + self._api_key):
-                return _refusal(401, "unauthenticated", "The API key is missing or wrong.")
-            control = self._thread.engine.control
-            if faulty and control.outage:
-                self._fired["outage"] += 1
-                return _refusal(503, "outage", "The provider is not available.")
-            try:
-                response = await endpoint(request)
-            except Refused as refused:
-                status = STATUS_OF_REFUSAL[refused.kind]
-                response = _refusal(status, refused.code, refused.message)
-            except _Problem as problem:
-                response = _refusal(problem.status, problem.code, problem.message)
-            except Overloaded:
-                response = _refusal(503, "overloaded", "Too many requests are waiting.")
-            if faulty and control.delay_ms:
-                self._fired["delay"] += 1
-                await asyncio.sleep(control.delay_ms / 1_000)
-            return response
-
-        return guarded
-
     async def _healthz(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
@@ -148,7 +203,7 @@ class Provider:
         return JSONResponse(
             {
                 "settings": engine.control.model_dump(),
-                "fired": dict(Counter(engine.fired) + self._fired),
+                "fired": dict(Counter(engine.fired) + self._host.fired),
                 "webhooks": webhooks,
             }
         )
@@ -159,7 +214,71 @@ class Provider:
         _log.info("control_set", **control.model_dump())
         return await self._control(request)
 
-    async def _authorise(self, request: Request) -> Response:
+    async def _open_dispute(self, request: Request) -> Response:
+        _, order = await _read(request, DisputeOrder)
+        dispute = await self._thread.run(
+            lambda engine, _: engine.open_dispute(order.payment, order.reason, order.amount_minor)
+        )
+        return self._told(dispute, 201)
+
+    async def _close_dispute(self, request: Request) -> Response:
+        _, end = await _read(request, DisputeEnd)
+        dispute_id, outcome = request.path_params["dispute_id"], DisputeStatus(end.outcome)
+        dispute = await self._thread.run(
+            lambda engine, _: engine.close_dispute(dispute_id, outcome)
+        )
+        return self._told(dispute, 200)
+
+    def _told(self, dispute: Dispute, status: int) -> Response:
+        self._host.wake_courier()
+        body = {
+            "id": dispute.dispute_id, "payment": dispute.payment_id, "status": dispute.status,
+            "amount_minor": dispute.amount_minor, "reason": dispute.reason,
+        }  # fmt: skip
+        return JSONResponse(body, status)
+
+    async def _plant(self, request: Request) -> Response:
+        _, order = await _read(request, PlantOrder)
+        wrong = await self._thread.run(
+            lambda engine, store: plant(store, order.kind, order.payment, engine.now_s())
+        )
+        _log.info("planted", kind=order.kind, payment_id=wrong.payment_id)
+        return JSONResponse({"payment": wrong.payment_id, "kind": order.kind})
+
+    async def _outage(self, request: Request) -> Response:
+        _, outage = await _read(request, Outage)
+        if outage.wire not in {wire.name for wire in (self._sandbox, *self._others)}:
+            raise Problem(404, "no_such_wire", "There is no such wire.")
+        self._host.begin_outage(outage)
+        if self._ports is not None:
+            self._ports.open_again(outage.wire)
+            if outage.kind == "refuse" and outage.for_s > 0:
+                self._ports.close_for(outage.wire, outage.for_s)
+        _log.info("outage_begun", **outage.model_dump())
+        return JSONResponse(outage.model_dump())
+
+    async def _lapse(self, request: Request) -> Response:
+        """What time would do to an authorisation that nobody captures."""
+        raw, order = await _read(request, LapseOrder)
+        mark = fingerprint(request, raw)
+        answer = await self._thread.run(
+            lambda engine, _: engine.operate(
+                OperationKind.VOID, new_id("lapse"), mark, order.payment, None, wire=None
+            )
+        )
+        self._host.wake_courier()
+        return JSONResponse({"payment": answer.payment.payment_id, "status": answer.payment.status})
+
+
+class _Speaker:
+    """The endpoints of the provider's own wire."""
+
+    def __init__(self, wire: SandboxWire, host: Host) -> None:
+        self._wire = wire
+        self._host = host
+        self._thread = host.thread
+
+    async def authorise(self, request: Request) -> Response:
         key = _key(request)
         raw, body = await _read(request, AuthoriseBody)
         wanted = Authorisation(
@@ -169,18 +288,11 @@ class Provider:
             amount_minor=body.amount_minor,
             token=body.token,
         )
-        fingerprint = _fingerprint(request, raw)
-        answer = await self._thread.run(
-            lambda engine, _: engine.authorise(key, fingerprint, wanted)
-        )
-        if answer.wait_s > 0:
-            await asyncio.sleep(answer.wait_s)
-            payment_id = answer.payment.payment_id
-            settled = await self._thread.run(lambda engine, _: engine.settle(payment_id))
-            answer = Answer(settled, unanswered=answer.unanswered)
+        mark = fingerprint(request, raw)
+        answer = await self._thread.run(lambda engine, _: engine.authorise(key, mark, wanted))
         return await self._reply(request, answer, status=201)
 
-    def _operation(self, kind: OperationKind) -> Endpoint:
+    def operation(self, kind: OperationKind) -> Endpoint:
         shape: type[AmountBody] | type[EmptyBody] = (
             EmptyBody if kind is OperationKind.VOID else AmountBody
         )
@@ -190,41 +302,39 @@ class Provider:
             raw, body = await _read(request, shape)
             amount_minor = body.amount_minor if isinstance(body, AmountBody) else None
             payment_id = request.path_params["payment_id"]
-            fingerprint = _fingerprint(request, raw)
+            mark = fingerprint(request, raw)
             answer = await self._thread.run(
-                lambda engine, _: engine.operate(kind, key, fingerprint, payment_id, amount_minor)
+                lambda engine, _: engine.operate(kind, key, mark, payment_id, amount_minor)
             )
             return await self._reply(request, answer, status=200)
 
         return operate
 
     async def _reply(self, request: Request, answer: Answer, *, status: int) -> Response:
-        if self._courier is not None:
-            self._courier.wake()
-        if answer.unanswered:
-            await _hold(request, HELD_CONNECTION_S * self._time_scale)
-            return _refusal(504, "timeout", "The request was not answered in time.")
-        headers = {"Idempotent-Replayed": "true"} if answer.replayed else {}
-        payment = answer.payment
+        settled = await self._host.settled(request, self._wire, answer)
+        if isinstance(settled, Response):
+            return settled
+        headers = {"Idempotent-Replayed": "true"} if settled.replayed else {}
+        payment = settled.payment
         if is_refused(payment):
             return JSONResponse(render_refused_payment(payment), 402, headers)
         return JSONResponse(render_payment(payment), status, headers)
 
-    async def _payment(self, request: Request) -> Response:
+    async def payment(self, request: Request) -> Response:
         payment_id = request.path_params["payment_id"]
         payment = await self._thread.run(lambda engine, _: engine.payment(payment_id))
         return JSONResponse(render_payment(payment))
 
-    async def _find(self, request: Request) -> Response:
+    async def find(self, request: Request) -> Response:
         key = request.query_params.get("idempotency_key")
         if not key:
-            raise _Problem(400, "invalid_request", "Say which idempotency_key.")
+            raise Problem(400, "invalid_request", "Say which idempotency_key.")
         found = await self._thread.run(lambda engine, _: engine.find(key))
         return JSONResponse({"items": [render_payment(found)] if found else []})
 
-    async def _operations(self, request: Request) -> Response:
-        limit = _whole(request, "limit", default=100, most=MAX_PAGE)
-        after_seq = _whole(request, "cursor", default=0, most=2**62)
+    async def operations(self, request: Request) -> Response:
+        limit = whole(request, "limit", default=100, most=MAX_PAGE)
+        after_seq = whole(request, "cursor", default=0, most=2**62)
         page = await self._thread.run(lambda engine, _: engine.operations(after_seq, limit))
         return JSONResponse(
             {
@@ -234,49 +344,20 @@ class Provider:
         )
 
 
-def _refusal(status: int, code: str, message: str) -> Response:
-    return JSONResponse(render_refusal(code, message), status)
-
-
 async def _read(request: Request, shape: type[Body]) -> tuple[bytes, Body]:
     """The raw body and its contents; refuses what is too long, malformed, or a card number."""
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise _Problem(413, "too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
-    if has_card_number(raw.decode("utf-8", "replace")):
-        raise _Problem(400, "card_number_refused", "Send a token, never a card number.")
+    raw = await read_body(request)
     try:
         return raw, shape.model_validate_json(raw or b"{}")
     except ValidationError as error:
         places = sorted({".".join(map(str, one["loc"])) or "body" for one in error.errors()})
         message = "Not valid: " + ", ".join(places)
-        raise _Problem(400, "invalid_request", message) from error
+        raise Problem(400, "invalid_request", message) from error
 
 
 def _key(request: Request) -> str:
     key = request.headers.get("idempotency-key", "")
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         message = f"Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters."
-        raise _Problem(400, "idempotency_key_missing", message)
+        raise Problem(400, "idempotency_key_missing", message)
     return key
-
-
-def _fingerprint(request: Request, raw: bytes) -> str:
-    return hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + raw).hexdigest()
-
-
-def _whole(request: Request, name: str, *, default: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= most:
-        raise _Problem(400, "invalid_request", f"Not valid: {name}")
-    return int(text)
-
-
-async def _hold(request: Request, seconds: float) -> None:
-    """Keep the connection open without a word until the client hangs up."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while (await request.receive())["type"] != "http.disconnect":
-                pass

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
 from kit.ids import new_id
 from simulator.provider.faults import AuthorisePlan, Control, hits, plan_authorise
 from simulator.provider.model import (
+    SANDBOX,
     Answer,
+    Dispute,
+    DisputeStatus,
     Method,
     Operation,
     OperationKind,
@@ -43,20 +46,31 @@ _EVENT = {
 
 
 class EventRenderer(Protocol):
-    """Writes an event in a wire's own form; ``key`` is that of the request that caused it."""
+    """Writes an event in a wire's own form; None where the wire tells nothing of it.
 
-    def __call__(self, event_id: str, event_type: str, key: str, payment: Payment) -> bytes: ...
+    ``key`` is that of the request that caused it, or the dispute's id for ``dispute.…``.
+    """
+
+    def __call__(
+        self, event_id: str, event_type: str, key: str, payment: Payment
+    ) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Authorisation:
-    """A request for money: ``amount_minor`` of ``currency`` from whoever ``token`` stands for."""
+    """A request for money: ``amount_minor`` of ``currency`` from whoever ``token`` stands for.
+
+    ``id_prefix`` is how payments are called on the wire.
+    """
 
     order_reference: str
     method: Method
     currency: str
     amount_minor: int
     token: str
+    wire: str = SANDBOX
+    id_prefix: str = "sbp"
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine:
@@ -77,7 +91,7 @@ class Engine:
         self._store = store
         self._render_event = render_event
         self._time_scale = time_scale
-        self._now_s = now_s
+        self.now_s = now_s
         self.control = store.control()
         self.fired: dict[str, int] = {}
 
@@ -118,7 +132,7 @@ class Engine:
 
     def settle_due(self) -> int:
         """End all processing whose time has come, such as after a restart; returns how many."""
-        due = self._store.unsettled(self._now_s())
+        due = self._store.unsettled(self.now_s())
         for payment_id in due:
             self.settle(payment_id)
         return len(due)
@@ -130,27 +144,75 @@ class Engine:
         fingerprint: str,
         payment_id: str,
         amount_minor: int | None,
+        *,
+        wire: str | None = SANDBOX,
+        metadata: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Capture, void or refund; no amount means all that there is."""
+        """Capture, void or refund; no amount means all that there is.
+
+        The payment has to live on ``wire``; None takes any.
+        """
         with self._store.transaction():
             if replay := self._replay(key, fingerprint):
                 return replay
-            payment = self._payment(payment_id)
+            payment = self._payment(payment_id, wire)
             changed, moved_minor = _apply(kind, payment, amount_minor)
             if self._is_lost(key, fingerprint):
                 # The transaction ends well, with the note that this key was lost once.
                 return Answer(payment, unanswered=True)
             self._store.update_payment(changed)
-            payment = self._record(changed, kind, moved_minor, key)
+            payment = self._record(changed, kind, moved_minor, key, metadata)
             self._store.remember(key, fingerprint, payment_id, payment)
             unanswered = hits(self.control, "unanswered", self.control.timeout_charged_rate, key)
             if unanswered:
                 self.count_fault("timeout_charged")
             return Answer(payment, unanswered=unanswered)
 
-    def payment(self, payment_id: str) -> Payment:
+    def payment(self, payment_id: str, wire: str = SANDBOX) -> Payment:
         with self._store.transaction():
-            return self._payment(payment_id)
+            return self._payment(payment_id, wire)
+
+    def annotate(self, payment_id: str, wire: str, metadata: Mapping[str, str]) -> Payment:
+        """Replace a payment's metadata; moves nothing and tells nobody."""
+        with self._store.transaction():
+            payment = self._payment(payment_id, wire)
+            payment = dataclasses.replace(payment, metadata=dict(metadata))
+            self._store.update_payment(payment)
+            return payment
+
+    def open_dispute(self, payment_id: str, reason: str, amount_minor: int | None) -> Dispute:
+        """A payer's bank disputes a captured payment, or part of it."""
+        with self._store.transaction():
+            payment = self._payment(payment_id)
+            if payment.captured_minor == 0:
+                raise Refused(
+                    RefusalKind.NOT_NOW, "illegal_state", "Only what was captured is disputed."
+                )
+            amount = _at_most(payment.captured_minor, amount_minor, "captured")
+            dispute = Dispute(
+                new_id("dsp"), payment_id, amount, reason, DisputeStatus.OPEN, self.now_s()
+            )
+            self._tell_dispute(payment, dispute, "dispute.created")
+            return dispute
+
+    def close_dispute(self, dispute_id: str, outcome: DisputeStatus) -> Dispute:
+        """The bank decides, once."""
+        with self._store.transaction():
+            dispute = self._store.dispute(dispute_id)
+            if dispute is None:
+                raise Refused(
+                    RefusalKind.UNKNOWN_DISPUTE, "dispute_not_found", "There is no such dispute."
+                )
+            if dispute.status is not DisputeStatus.OPEN:
+                raise Refused(RefusalKind.NOT_NOW, "illegal_state", "The dispute is closed.")
+            dispute = dataclasses.replace(dispute, status=outcome)
+            self._tell_dispute(self._payment(dispute.payment_id), dispute, "dispute.closed")
+            return dispute
+
+    def _tell_dispute(self, payment: Payment, dispute: Dispute, event_type: str) -> None:
+        self._store.put_dispute(dispute)
+        self._store.update_payment(dataclasses.replace(payment, version=payment.version + 1))
+        self._tell(self._payment(payment.payment_id), event_type, dispute.dispute_id)
 
     def find(self, key: str) -> Payment | None:
         """The payment that this idempotency key made or changed."""
@@ -161,9 +223,9 @@ class Engine:
     def operations(self, after_seq: int, limit: int) -> tuple[Operation, ...]:
         return self._store.operations(after_seq, limit)
 
-    def _payment(self, payment_id: str) -> Payment:
+    def _payment(self, payment_id: str, wire: str | None = None) -> Payment:
         payment = self._store.payment(payment_id)
-        if payment is None:
+        if payment is None or wire not in (None, payment.wire):
             raise Refused(
                 RefusalKind.UNKNOWN_PAYMENT, "payment_not_found", "There is no such payment."
             )
@@ -196,9 +258,9 @@ class Engine:
         return True
 
     def _new_payment(self, key: str, wanted: Authorisation, plan: AuthorisePlan) -> Payment:
-        now_s = self._now_s()
+        now_s = self.now_s()
         return Payment(
-            payment_id=new_id("sbp"),
+            payment_id=new_id(wanted.id_prefix),
             idempotency_key=key,
             order_reference=wanted.order_reference,
             method=wanted.method,
@@ -213,6 +275,8 @@ class Engine:
             planned_status=plan.status,
             settle_at_s=now_s + plan.settle_after_s * self._time_scale,
             duplicates=plan.duplicates,
+            wire=wanted.wire,
+            metadata=dict(wanted.metadata),
         )
 
     def _settle(self, payment: Payment) -> Payment:
@@ -232,20 +296,29 @@ class Engine:
         return payment
 
     def _record(
-        self, payment: Payment, kind: OperationKind, amount_minor: int, key: str
-    ) -> Payment:
-        self._store.add_operation(payment, new_id("sbo"), kind, amount_minor, key, self._now_s())
+        self, payment: Payment, kind: OperationKind, amount_minor: int, key: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Payment:  # fmt: skip
+        self._store.add_operation(
+            payment, new_id("sbo"), kind, amount_minor, key, self.now_s(), metadata
+        )
         payment = self._payment(payment.payment_id)
         self._announce(payment, key)
         return payment
 
     def _announce(self, payment: Payment, key: str) -> None:
         event_type = _EVENT.get(payment.status)
-        if self._render_event is None or event_type is None:
+        if event_type is not None:
+            self._tell(payment, event_type, key)
+
+    def _tell(self, payment: Payment, event_type: str, key: str) -> None:
+        if self._render_event is None:
             return
         event_id = new_id("evt")
         body = self._render_event(event_id, event_type, key, payment)
-        now_s = self._now_s()
+        if body is None:
+            return
+        now_s = self.now_s()
         due_at_s = now_s
         if payment.duplicates:
             self.count_fault("duplicate_webhook")

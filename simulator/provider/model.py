@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+SANDBOX: Final = "sandbox"  # the provider's own wire
 
 
 class PaymentStatus(StrEnum):
@@ -43,6 +46,25 @@ class Operation:
     order_reference: str
     idempotency_key: str
     at_s: float
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class DisputeStatus(StrEnum):
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """A payer's bank asks for money back."""
+
+    dispute_id: str
+    payment_id: str
+    amount_minor: int
+    reason: str
+    status: DisputeStatus
+    opened_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +72,8 @@ class Payment:
     """A payment with everything that took effect on it.
 
     While ``status`` is processing, ``planned_status`` is what it becomes at ``settle_at_s`` (POSIX
-    seconds), even when the provider was killed in between.
+    seconds), even when the provider was killed in between.  ``wire`` is the one that it was made
+    over and lives on; ``metadata`` is the merchant's own.
     """
 
     payment_id: str
@@ -69,6 +92,9 @@ class Payment:
     settle_at_s: float
     duplicates: bool
     operations: tuple[Operation, ...] = ()
+    wire: str = SANDBOX
+    metadata: dict[str, str] = field(default_factory=dict)
+    disputes: tuple[Dispute, ...] = ()
 
     @property
     def refundable_minor(self) -> int:
@@ -91,6 +117,7 @@ class Answer:
 
 class RefusalKind(StrEnum):
     UNKNOWN_PAYMENT = "unknown_payment"
+    UNKNOWN_DISPUTE = "unknown_dispute"
     NOT_NOW = "not_now"
     NOT_THAT_MUCH = "not_that_much"
     KEY_REUSED = "key_reused"

@@ -15,7 +15,9 @@ CREATE TABLE IF NOT EXISTS payments (
     created_at_s    REAL NOT NULL,
     planned_status  TEXT NOT NULL,
     settle_at_s     REAL NOT NULL,
-    duplicates      INTEGER NOT NULL
+    duplicates      INTEGER NOT NULL,
+    wire            TEXT NOT NULL DEFAULT 'sandbox',
+    metadata        TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS payments_unsettled ON payments (settle_at_s) WHERE status = 'processing';
 
@@ -29,7 +31,8 @@ CREATE TABLE IF NOT EXISTS operations (
     currency        TEXT NOT NULL,
     order_reference TEXT NOT NULL,
     idempotency_key TEXT NOT NULL UNIQUE,
-    at_s            REAL NOT NULL
+    at_s            REAL NOT NULL,
+    metadata        TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS operations_of_payment ON operations (payment_id, seq);
 
@@ -56,6 +59,26 @@ CREATE TABLE IF NOT EXISTS deliveries (
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at_s) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS deliveries_late ON deliveries (payment_id)
     WHERE state = 'pending' AND late = 1;
+
+CREATE TABLE IF NOT EXISTS disputes (
+    dispute_id      TEXT PRIMARY KEY,
+    payment_id      TEXT NOT NULL REFERENCES payments,
+    amount_minor    INTEGER NOT NULL CHECK (amount_minor > 0),
+    reason          TEXT NOT NULL,
+    status          TEXT NOT NULL,
+    opened_at_s     REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS disputes_of_payment ON disputes (payment_id);
+
+-- What a wire keeps beside payments, such as the orders that one of them asks for first.
+CREATE TABLE IF NOT EXISTS documents (
+    document_id     TEXT PRIMARY KEY,
+    wire            TEXT NOT NULL,
+    name            TEXT NOT NULL,
+    body            TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS documents_by_name ON documents (wire, name);
+CREATE INDEX IF NOT EXISTS payments_by_order ON payments (order_reference);
 
 CREATE TABLE IF NOT EXISTS control (
     one             INTEGER PRIMARY KEY CHECK (one = 1),

@@ -1,8 +1,9 @@
 """Signing events and bringing them to the webhook address, at least once.
 
-The signature is ``t=<POSIX seconds>,v1=<hex HMAC-SHA256 of "t.raw_body">``, made anew for each
-attempt.  The queue is the store's ``deliveries``, so a killed provider goes on where it was; an
-event in flight at that moment is sent again.
+Each wire signs in its own way, anew for each attempt, and has an address of its own.  On the
+provider's own wire the signature is ``t=<POSIX seconds>,v1=<hex HMAC-SHA256 of "t.raw_body">``.
+The queue is the store's ``deliveries``, so a killed provider goes on where it was; an event in
+flight at that moment is sent again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import hashlib
 import hmac
 import random
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 import structlog
@@ -42,20 +46,30 @@ def backoff_s(attempts: int, draw: float) -> float:
     return min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** (attempts - 1)) * (0.5 + draw)
 
 
+class Signer(Protocol):
+    def __call__(self, event_id: str, body: bytes, now_s: int) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a wire's events go, and the headers that sign one."""
+
+    url: str
+    sign: Signer
+
+
 class Courier:
     """Delivers what is due and settles what is overdue, until cancelled."""
 
     def __init__(
         self,
         thread: StoreThread,
-        url: str,
-        secret: str,
+        targets: Mapping[str, Target],
         *,
         time_scale: float = 1.0,
     ) -> None:
         self._thread = thread
-        self._url = url
-        self._secret = secret
+        self._targets = targets
         self._time_scale = time_scale
         self._wake = asyncio.Event()
 
@@ -82,13 +96,15 @@ class Courier:
                     continue
 
     async def _deliver(self, client: httpx.AsyncClient, delivery: Delivery) -> None:
-        headers = {
-            "Content-Type": "application/json",
-            SIGNATURE_HEADER: sign(self._secret, int(time.time()), delivery.body),
-        }
+        target = self._targets.get(delivery.wire)
         try:
-            response = await client.post(self._url, content=delivery.body, headers=headers)
-            problem = None if response.is_success else f"status_{response.status_code}"
+            if target is None:
+                problem: str | None = "no_address"
+            else:
+                signed = target.sign(delivery.event_id, delivery.body, int(time.time()))
+                headers = {"Content-Type": "application/json", **signed}
+                response = await client.post(target.url, content=delivery.body, headers=headers)
+                problem = None if response.is_success else f"status_{response.status_code}"
         except httpx.RequestError as error:
             problem = type(error).__name__
         if problem is None:

@@ -7,7 +7,8 @@
                 "created_at", "operations": [operation]}
     operation  {"id", "payment_id", "kind", "amount_minor", "currency", "order_reference",
                 "idempotency_key", "at"}
-    event      {"id", "type", "created_at", "idempotency_key", "payment": payment}
+    event      {"id", "type", "created_at", "idempotency_key", "payment": payment,
+                "dispute": {"id", "status", "amount_minor", "reason"}, for dispute.… alone}
     refusal    {"error": {"code", "message"}}, with "payment" beside it for a 402
 """
 
@@ -20,22 +21,14 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from simulator.provider.model import (
+    Dispute,
     Method,
     Operation,
     Payment,
     PaymentStatus,
-    RefusalKind,
 )
 
 MAX_AMOUNT_MINOR = 10**12
-
-STATUS_OF_REFUSAL = {
-    RefusalKind.UNKNOWN_PAYMENT: 404,
-    RefusalKind.NOT_NOW: 409,
-    RefusalKind.IN_PROGRESS: 409,
-    RefusalKind.NOT_THAT_MUCH: 422,
-    RefusalKind.KEY_REUSED: 422,
-}
 
 _MESSAGE = {
     "card_declined": "The card was declined.",
@@ -110,15 +103,28 @@ def render_operation(operation: Operation) -> dict[str, object]:
 
 def render_event(event_id: str, event_type: str, key: str, payment: Payment) -> bytes:
     at_s = payment.operations[-1].at_s if payment.operations else payment.settle_at_s
-    return msgspec.json.encode(
-        {
-            "id": event_id,
-            "type": event_type,
-            "created_at": _rfc3339(at_s),
-            "idempotency_key": key,
-            "payment": render_payment(payment),
+    event: dict[str, object] = {
+        "id": event_id,
+        "type": event_type,
+        "created_at": _rfc3339(at_s),
+        "idempotency_key": key,
+        "payment": render_payment(payment),
+    }
+    if event_type.startswith("dispute."):
+        dispute = disputed(payment, key)
+        event["idempotency_key"] = ""
+        event["dispute"] = {
+            "id": dispute.dispute_id,
+            "status": dispute.status,
+            "amount_minor": dispute.amount_minor,
+            "reason": dispute.reason,
         }
-    )
+    return msgspec.json.encode(event)
+
+
+def disputed(payment: Payment, dispute_id: str) -> Dispute:
+    """The dispute that an event is about: its id takes the place of a key there."""
+    return next(one for one in payment.disputes if one.dispute_id == dispute_id)
 
 
 def render_refusal(code: str, message: str) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,22 @@ def test_file_that_cannot_be_a_store_is_said_so(tmp_path: Path) -> None:
     other.write_text("nothing of the kind " * 100)
     with pytest.raises(StoreUnusable, match="is no store"):
         Store(other)
+
+
+def test_store_of_an_older_provider_is_taken_over(tmp_path: Path) -> None:
+    """A file from before there were other wires opens; its payments are on the own one."""
+    path = tmp_path / "p.sqlite"
+    store = Store(path)
+    Engine(store, None).authorise("a", "f", wanted())
+    store.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table, column in (
+            ("payments", "wire"), ("payments", "metadata"), ("operations", "metadata"),
+        ):  # fmt: skip
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    store = Store(path)
+    found = Engine(store, None).find("a")
+    assert found is not None
+    assert (found.wire, found.metadata, len(found.operations)) == ("sandbox", {}, 1)
+    assert len(store.operations(0, 10)) == 1
+    store.close()
