@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.ids import new_id
@@ -39,11 +39,13 @@ async def post(
     currency: str,
     postings: Sequence[Posting],
     order_id: str | None = None,
+    at: datetime | None = None,
 ) -> bool:
     """Post a transaction once per ``key``; False when it was posted before.
 
     Postings of nothing are left out.  A sum other than zero is a bug: it is asserted here, and a
-    constraint trigger refuses the commit.
+    constraint trigger refuses the commit.  ``at`` is when it happened, if that was not now: it
+    counts for that day, or for the first open one when that is closed.
     """
     kept = [posting for posting in postings if posting.amount_minor != 0]
     assert sum(posting.amount_minor for posting in kept) == 0, f"{kind} does not balance: {kept}"
@@ -54,21 +56,6 @@ async def post(
         for n, p in enumerate(kept, start=1)
     ]
     row = await _POST.first(
-        conn, new_id("txn"), key, kind, order_id, currency, json_parameter(rows)
+        conn, new_id("txn"), key, kind, order_id, currency, json_parameter(rows), len(rows), at
     )
     return row is not None
-
-
-async def trial_balance(conn: AsyncConnection) -> dict[str, dict[str, int]]:
-    """Per currency, the balance of every account; each currency sums to zero."""
-    rows = await conn.execute(
-        text(
-            "SELECT t.currency, p.account, sum(p.amount_minor)::bigint AS balance"
-            " FROM ledger_postings p JOIN ledger_transactions t ON t.id = p.transaction_id"
-            " GROUP BY 1, 2 ORDER BY 1, 2"
-        )
-    )
-    balances: dict[str, dict[str, int]] = {}
-    for row in rows:
-        balances.setdefault(row.currency, {})[row.account] = row.balance
-    return balances

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from kit.errors import Busy
 from kit.redis import RedisError
 
 log = structlog.get_logger(__name__)
@@ -78,7 +79,7 @@ class PositionIngest:
         for write in self._writers:
             try:
                 await write(batch)
-            except (RedisError, TimeoutError) as error:
+            except (Busy, RedisError, OSError) as error:
                 log.warning("positions_not_written", riders=len(batch), error=type(error).__name__)
 
 

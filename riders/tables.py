@@ -151,8 +151,10 @@ earnings = Table(
     metadata,
     Column("id", id_type(), primary_key=True),
     Column("rider_id", id_type(), ForeignKey("riders.id"), nullable=False, index=True),
-    Column("order_id", id_type(), nullable=False),
+    # Null for an incentive, which is for no order.
+    Column("order_id", id_type()),
     Column("kind", Text, nullable=False),
+    Column("note", Text),
     Column("amount_minor", Integer, nullable=False),
     Column("currency", id_type(), nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
@@ -266,7 +266,39 @@ async def lower_cash_due(conn: AsyncConnection, order_id: str, amount_minor: int
             trip_stops.c.cash_due_minor > 0,
             trip_stops.c.status == StopStatus.PENDING.value,
         )
-        .values(cash_due_minor=trip_stops.c.cash_due_minor - amount_minor)
+        .values(cash_due_minor=func.greatest(0, trip_stops.c.cash_due_minor - amount_minor))
+        .returning(trip_stops.c.trip_id)
+    )
+    return None if found is None else str(found)
+
+
+async def move_dropoff(
+    conn: AsyncConnection, trip_id: str, order_id: str, lat: float, lon: float, later: timedelta
+) -> None:
+    """The order of a locked trip goes to another door, so much later than planned."""
+    await conn.execute(
+        update(trip_stops)
+        .where(
+            trip_stops.c.trip_id == trip_id,
+            trip_stops.c.order_id == order_id,
+            trip_stops.c.kind == StopKind.DROPOFF.value,
+            trip_stops.c.status == StopStatus.PENDING.value,
+        )
+        .values(lat=lat, lon=lon, planned_at=trip_stops.c.planned_at + later)
+    )
+
+
+async def set_cash_due(conn: AsyncConnection, order_id: str, amount_minor: int) -> str | None:
+    """What the customer owes at the door has changed; returns the open trip that it changes."""
+    found = await conn.scalar(
+        update(trip_stops)
+        .where(
+            trip_stops.c.order_id == order_id,
+            trip_stops.c.kind == StopKind.DROPOFF.value,
+            trip_stops.c.status == StopStatus.PENDING.value,
+            trip_stops.c.cash_due_minor != amount_minor,
+        )
+        .values(cash_due_minor=amount_minor)
         .returning(trip_stops.c.trip_id)
     )
     return None if found is None else str(found)
