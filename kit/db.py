@@ -7,6 +7,7 @@ use the ``C`` collation, because they are compared, never read aloud.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,9 +46,37 @@ class DatabaseUnavailable(Busy):
     title = "The database does not answer"
 
 
+# Connection exceptions (08…), insufficient resources (53…: no room, no slot), shutdowns (57P…).
+_LOST_STATES = ("08", "53", "57P")
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error, wrapped by SQLAlchemy or not, means that the database cannot be had now."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        state = getattr(error.orig, "sqlstate", None)
+        cause = error.orig.__cause__ if error.orig is not None else None
+        if state is None and cause is not None:
+            return lost(cause)
+    else:
+        state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        return state.startswith(_LOST_STATES)
+    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError)
+
+
 def id_type() -> TypeEngine[str]:
     """The column type of ids and codes: text, compared byte by byte."""
     return Text(collation="C")
+
+
+async def _keep(_conn: object) -> None:
+    """What a returned connection is cleansed of: nothing.
+
+    The driver itself ends an open transaction.  Nobody sets anything for a session, listens or
+    locks beyond a transaction, and asking Postgres to undo that took a round trip a statement.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +87,18 @@ class Database:
     pool: asyncpg.Pool[asyncpg.Record]
 
     @classmethod
-    async def open(cls, url: str, *, size: int = 10, application_name: str = "darkstore") -> Self:
-        """Open both pools on ``postgresql://…``; each holds at most ``size`` connections."""
+    async def open(
+        cls,
+        url: str,
+        *,
+        size: int = 10,
+        application_name: str = "darkstore",
+        role: str | None = None,
+    ) -> Self:
+        """Open both pools on ``postgresql://…``; each holds at most ``size`` connections.
+
+        With ``role`` every connection works as that role from its first statement on.
+        """
         server_settings = {
             "application_name": application_name,
             "timezone": "UTC",
@@ -69,6 +108,8 @@ class Database:
             # JIT compiles for longer than our short statements run.
             "jit": "off",
         }
+        if role is not None:
+            server_settings["role"] = role
         engine = create_async_engine(
             make_url(url).set(drivername="postgresql+asyncpg"),
             pool_size=size,
@@ -88,8 +129,17 @@ class Database:
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=STATEMENT_TIMEOUT_S + 1,
             server_settings=server_settings,
+            reset=_keep,
         )
         return cls(engine, pool)
+
+    async def renew(self) -> None:
+        """Use no idle connection again: after a partition they may be deaf for ever."""
+        await self.pool.expire_connections()
+        # What SQLAlchemy itself does when a connection tells it that the server is gone: those made
+        # before are terminated when they are next asked for.  A deaf one tells nothing, and
+        # dispose() would wait for it.
+        self.engine.sync_engine.pool._invalidate_time = time.time()
 
     async def close(self) -> None:
         """Close both pools; connections that somebody still holds are cut after a while."""
@@ -107,17 +157,15 @@ class Database:
             async with self.engine.begin() as conn:
                 yield conn
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if lost(error):
+                # Lost during the commit, it may have taken effect.
                 raise DatabaseUnavailable(
-                    "The database connection was lost; nothing was changed. Try again."
+                    "The database connection was lost; send the same request again."
                 ) from error
             raise
-        except (
-            ConnectionError,
-            TimeoutError,
-            PoolTimeout,
-            asyncpg.CannotConnectNowError,
-        ) as error:
+        except (PoolTimeout, OSError, asyncpg.InternalClientError, asyncpg.PostgresError) as error:
+            if isinstance(error, asyncpg.PostgresError) and not lost(error):
+                raise
             raise DatabaseUnavailable("The database does not answer; try again.") from error
 
     @asynccontextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
+import orjson
 import structlog
 
 _BLANKED = frozenset(
@@ -28,6 +29,11 @@ def _blank(
     return event
 
 
+def _json(event: object, default: Callable[[object], object]) -> str:
+    # A line a request: the standard library takes four times as long for it.
+    return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
 def configure(level: str = "INFO", *, process: str = "darkstore") -> None:
     """Route structlog and the standard library's loggers to stderr as JSON lines."""
     shared: list[structlog.typing.Processor] = [
@@ -40,7 +46,7 @@ def configure(level: str = "INFO", *, process: str = "darkstore") -> None:
         processors=[
             *shared,
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -52,7 +58,7 @@ def configure(level: str = "INFO", *, process: str = "darkstore") -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(_json),
             ],
             foreign_pre_chain=shared,
         )

@@ -59,11 +59,19 @@ outbox = Table(
     Column("data", JSONB, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
     Column("published_at", DateTime(timezone=True)),
+    # When the event bus took it; set together with published_at where there is no bus.
+    Column("bus_at", DateTime(timezone=True)),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("next_attempt_at", DateTime(timezone=True)),
     Column("last_error", Text),
     UniqueConstraint("stream", "seq"),
-    Index("ix_outbox_waiting", "partition", "id", postgresql_where=text("published_at IS NULL")),
+    # In the order in which they are relayed: however much waits, a batch is read from its front.
+    Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index(
+        "ix_outbox_for_bus",
+        "id",
+        postgresql_where=text("published_at IS NOT NULL AND bus_at IS NULL"),
+    ),
 )
 
 outbox_partitions = Table(

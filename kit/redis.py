@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import AsyncScript
@@ -15,6 +23,39 @@ __all__ = ["RedisError", "connect", "load_script"]
 
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
+
+
+class _Loud(AbstractConnection):
+    """A lost connection is a ``RedisConnectionError``, whoever notices first.
+
+    uvloop raises RuntimeError for a write to a transport that is gone already; redis-py passes
+    that on as it is, past every handler of its errors (and of ours) and past its own retry.
+    """
+
+    async def send_packed_command(self, *arguments: Any, **named: Any) -> None:
+        try:
+            await super().send_packed_command(*arguments, **named)
+        except RuntimeError as error:
+            raise RedisConnectionError(f"the connection is gone: {error}") from error
+
+
+class _LoudConnection(_Loud, Connection):
+    pass
+
+
+class _LoudSslConnection(_Loud, SSLConnection):
+    pass
+
+
+class _LoudUnixConnection(_Loud, UnixDomainSocketConnection):
+    pass
+
+
+_LOUD: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+    Connection: _LoudConnection,
+    SSLConnection: _LoudSslConnection,
+    UnixDomainSocketConnection: _LoudUnixConnection,
+}
 
 
 def connect(url: str, *, size: int = 50) -> Redis:
@@ -32,6 +73,7 @@ def connect(url: str, *, size: int = 50) -> Redis:
         retry=Retry(ExponentialWithJitterBackoff(cap=0.2, base=0.02), 1),
         retry_on_error=[RedisConnectionError],
     )
+    pool.connection_class = _LOUD[pool.connection_class]
     return Redis(connection_pool=pool)
 
 

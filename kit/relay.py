@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit import crash_points
 from kit.db import Database
 from kit.errors import DarkstoreError
 from kit.sql import load
@@ -50,31 +51,96 @@ class OutboxEvent:
 
 
 Consumer = Callable[[AsyncConnection, OutboxEvent], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """A consumer that takes all of its events of a batch in one go, in their order.
+
+    Registered for several types it gets them mixed, as they happened.
+    """
+
+    consume: Callable[[AsyncConnection, Sequence[OutboxEvent]], Awaitable[None]]
+
+    async def __call__(self, conn: AsyncConnection, event: OutboxEvent) -> None:
+        await self.consume(conn, [event])
+
+
+class _Undone(Exception):
+    """A consumer failed, and with it the batch."""
+
+
 # Errors that an event itself can cause; anything else (a lost connection) fails the whole batch.
-_EVENT_ERRORS = (DarkstoreError, DBAPIError, AssertionError, LookupError, ValueError, TypeError)
+EVENT_ERRORS = (DarkstoreError, DBAPIError, AssertionError, LookupError, ValueError, TypeError)
+
+_Consumers = Mapping[str, Sequence[Consumer]]
+_ConsumeBatch = Callable[
+    [AsyncConnection, Sequence[OutboxEvent], _Consumers], Awaitable[list[OutboxEvent]]
+]
 
 
 async def relay_batch(
-    database: Database, consumers: Mapping[str, Sequence[Consumer]]
+    database: Database, consumers: Mapping[str, Sequence[Consumer]], *, to_bus: bool = False
 ) -> list[OutboxEvent]:
     """Relay one batch; returns its events, now committed, in order.
+
+    With ``to_bus`` a publisher of the event bus finds them afterwards (server.workers).
 
     A consumer that fails stops its own stream: the event is tried again later with back-off, and
     after ``MAX_ATTEMPTS`` becomes a dead letter.
     """
-    relayed: list[OutboxEvent] = []
+    try:
+        return await _relay(database, consumers, _consume_all, to_bus)
+    except _Undone:
+        return await _relay(database, consumers, _consume_each, to_bus)
+
+
+async def _relay(
+    database: Database, consumers: _Consumers, consume: _ConsumeBatch, to_bus: bool
+) -> list[OutboxEvent]:
     async with database.begin() as conn:
-        blocked: set[str] = set()
-        for row in await _BATCH.all(conn, BATCH):
-            event = OutboxEvent(*row)
-            if event.stream in blocked:
-                continue
-            if await _consume(conn, event, consumers.get(event.type, ())):
-                relayed.append(event)
-            else:
-                blocked.add(event.stream)
+        events = [OutboxEvent(*row) for row in await _BATCH.all(conn, BATCH)]
+        relayed = await consume(conn, events, consumers)
         if relayed:
-            await _DONE.run(conn, [event.id for event in relayed])
+            await _DONE.run(conn, [event.id for event in relayed], to_bus)
+            crash_points.reached("relay_before_commit")
+    return relayed
+
+
+async def _consume_all(
+    conn: AsyncConnection, events: Sequence[OutboxEvent], consumers: _Consumers
+) -> list[OutboxEvent]:
+    """Without savepoints, as it nearly always goes well.  Raises _Undone when it does not."""
+    together: dict[Together, list[OutboxEvent]] = {}
+    try:
+        for event in events:
+            for consume in consumers.get(event.type, ()):
+                if isinstance(consume, Together):
+                    together.setdefault(consume, []).append(event)
+                else:
+                    await consume(conn, event)
+        for consume_together, theirs in together.items():
+            await consume_together.consume(conn, theirs)
+    except EVENT_ERRORS as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        raise _Undone from error
+    return list(events)
+
+
+async def _consume_each(
+    conn: AsyncConnection, events: Sequence[OutboxEvent], consumers: _Consumers
+) -> list[OutboxEvent]:
+    """Each under a savepoint of its own, to find the one that fails; those that are done with."""
+    relayed: list[OutboxEvent] = []
+    blocked: set[str] = set()
+    for event in events:
+        if event.stream in blocked:
+            continue
+        if await _consume(conn, event, consumers.get(event.type, ())):
+            relayed.append(event)
+        else:
+            blocked.add(event.stream)
     return relayed
 
 
@@ -88,7 +154,7 @@ async def _consume(
         async with conn.begin_nested():
             for consume in consumers:
                 await consume(conn, event)
-    except _EVENT_ERRORS as error:
+    except EVENT_ERRORS as error:
         if isinstance(error, DBAPIError):
             if error.connection_invalidated:
                 raise

@@ -1,8 +1,11 @@
 -- The next events to relay, oldest first, of the partitions that no other relay holds.
 --   $1 how many at most
 -- A stream whose first waiting event is backing off is left alone as a whole; the others go on.
+-- Held by advisory locks until the end of the transaction: locks on rows would be written to the
+-- log, and flushed to the disk, with every poll of nothing.
 WITH mine AS MATERIALIZED (
-    SELECT partition FROM outbox_partitions FOR UPDATE SKIP LOCKED
+    SELECT partition FROM outbox_partitions
+    WHERE pg_try_advisory_xact_lock(hashtext('outbox_partitions'), partition)
 )
 SELECT o.id, o.stream, o.seq, o.type, o.data, o.at, o.attempts
 FROM outbox o

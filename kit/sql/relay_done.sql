@@ -1,3 +1,8 @@
 -- Mark events as relayed.
 --   $1 outbox ids (bigint[])
-UPDATE outbox SET published_at = darkstore_now() WHERE id = ANY ($1::bigint[])
+--   $2 whether the event bus waits for them; without a bus they count as handed over
+-- The clock is read once, not for every row.
+WITH clock AS MATERIALIZED (SELECT darkstore_now() AS now)
+UPDATE outbox SET published_at = clock.now,
+                  bus_at = CASE WHEN NOT $2::boolean THEN clock.now END
+FROM clock WHERE id = ANY ($1::bigint[])

@@ -1,0 +1,48 @@
+"""Named places at which a fault run lets a process die, as if the power went at that very line.
+
+A fault run gives every process a folder (``DARKSTORE_CRASH_POINTS``) and arms one point at a time
+with a file in it.  The first process that reaches the point takes the file and dies by SIGKILL,
+so that nothing is flushed, closed or rolled back politely.  Without a folder a point costs one
+comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+ARMED: Final = ".armed"
+HIT: Final = ".hit"
+
+_folder: Path | None = None
+
+
+def configure(folder: Path | None) -> None:
+    """Where points are armed; None (production) turns all of them off."""
+    global _folder
+    _folder = folder
+
+
+def reached(name: str) -> None:
+    """Die here if ``name`` is armed.  Of many who get here, the one that takes the file dies."""
+    if _folder is None:
+        return
+    try:
+        (_folder / f"{name}{ARMED}").rename(_folder / f"{name}{HIT}")
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(folder: Path, name: str) -> None:
+    """Let the next process that reaches ``name`` die."""
+    (folder / f"{name}{HIT}").unlink(missing_ok=True)
+    (folder / f"{name}{ARMED}").write_text("")
+
+
+def disarm(folder: Path, name: str) -> bool:
+    """Take the arming back; whether somebody has died of it."""
+    (folder / f"{name}{ARMED}").unlink(missing_ok=True)
+    return (folder / f"{name}{HIT}").exists()
