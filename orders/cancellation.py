@@ -1,42 +1,26 @@
-"""Cancelling an order: who may, until when, and what it costs.
+"""Cancelling an order: the rules applied, and everything undone in one transaction.
 
-===========  ==========================  =======================================
-state        who                         money
-===========  ==========================  =======================================
-placed       customer, store, support    authorisation voided
-confirmed    customer, store, support    authorisation voided
-picking      customer                    cancellation fee captured, rest released
-picking      store, support              authorisation voided
-packed       store, support              authorisation voided
-later        nobody                      the rider reports it undeliverable
-===========  ==========================  =======================================
-
-Cash orders cost nothing to cancel: there is nothing to take a fee from.
+Who may cancel at which stage and what it costs is data: ``orders.cancellation_rules``.
 """
 
 from __future__ import annotations
 
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import outbox
 from kit.clock import database_now
 from kit.errors import IllegalTransition
 from ledger.postings import post
-from orders import postings
-from orders.model import (
-    CANCELLABLE_BY_CUSTOMER,
-    CANCELLABLE_BY_STAFF,
-    DeliveryState,
-    OrderState,
-    PaymentState,
-)
+from orders import cancellation_rules, paying, postings
+from orders.cancellation_rules import Party, Terms, fee_by_rule
+from orders.model import DeliveryState, OrderState, PaymentState
 from orders.payment_flow import CASH
 from orders.rows import OrderRow, lock_order
+from orders.settings import CancellationFees
+from orders.substitution_rows import withdraw_open
+from orders.tables import order_cancellations
 from orders.transitions import move
-from payments import operations
-from payments.gateway import OperationKind
-from riders import trips
-from riders.model import OfferStatus, TripStatus
+from orders.withdrawal import take_off_trip
 from stores import picking, reservations
 from stores.picking import PickStatus
 
@@ -48,87 +32,135 @@ _DELIVERY_OPEN = frozenset(
         DeliveryState.AT_STORE,
     }
 )
+_NO_FEES = CancellationFees(picking_minor=0, cap_minor=0)
+
+
+def preview(
+    order: OrderRow, party: Party, fees: CancellationFees, charge_minor: int | None = None
+) -> Terms:
+    """What cancelling would mean for this order now; changes nothing."""
+    held, chargeable = _money_at_stake(order)
+    return cancellation_rules.terms(
+        party, OrderState(order.status), fees,
+        held_minor=held, chargeable_minor=chargeable, charge_minor=charge_minor,
+    )  # fmt: skip
+
+
+def _money_at_stake(order: OrderRow) -> tuple[int, int]:
+    """(what is held of the customer's money, how much of it a fee may keep)."""
+    if order.payment_status != PaymentState.AUTHORISED:
+        return 0, 0
+    if order.gateway == CASH:
+        # Nobody has paid at a door yet; there is only what the wallet has set aside.
+        return order.wallet_minor, order.wallet_minor
+    return order.total_minor, order.total_minor - order.refunded_minor
 
 
 async def cancel_as_customer(
     conn: AsyncConnection, order_id: str, actor: str, reason: str, fee_minor: int
-) -> None:
+) -> Terms:
     """Cancel for the customer; while the order is being picked that costs ``fee_minor``.
 
     Raises IllegalTransition once the order is packed.
     """
     order = await lock_order(conn, order_id)
-    _check(order, CANCELLABLE_BY_CUSTOMER)
-    fee = fee_minor if order.status == OrderState.PICKING else 0
-    await cancel(conn, order_id, actor, reason, fee_minor=fee)
+    fees = CancellationFees(picking_minor=fee_minor, cap_minor=fee_minor)
+    terms = _allowed(order, preview(order, Party.CUSTOMER, fees))
+    await _cancel(conn, order, Party.CUSTOMER, actor, reason, terms)
+    return terms
 
 
-async def cancel_as_staff(conn: AsyncConnection, order_id: str, actor: str, reason: str) -> None:
-    """Cancel for the store or support, free of charge.  Raises IllegalTransition after packing."""
+async def cancel_as_staff(
+    conn: AsyncConnection, order_id: str, actor: str, reason: str, party: Party = Party.STORE
+) -> Terms:
+    """Cancel for the store or support, free of charge.
+
+    Raises IllegalTransition after the handover.
+    """
     order = await lock_order(conn, order_id)
-    _check(order, CANCELLABLE_BY_STAFF)
-    await cancel(conn, order_id, actor, reason, fee_minor=0)
+    terms = _allowed(order, preview(order, party, _NO_FEES))
+    await _cancel(conn, order, party, actor, reason, terms)
+    return terms
+
+
+async def cancel_as_support(
+    conn: AsyncConnection,
+    order_id: str,
+    actor: str,
+    reason: str,
+    fees: CancellationFees,
+    charge_minor: int | None,
+) -> Terms:
+    """Cancel for support, which charges ``charge_minor``; None is what the rule says.
+
+    Raises IllegalTransition after the handover, Invalid for more than the city's cap.
+    """
+    order = await lock_order(conn, order_id)
+    if charge_minor is None:
+        charge_minor = fee_by_rule(OrderState(order.status), fees)
+    terms = _allowed(order, preview(order, Party.SUPPORT, fees, charge_minor))
+    await _cancel(conn, order, Party.SUPPORT, actor, reason, terms)
+    return terms
 
 
 async def cancel(
-    conn: AsyncConnection, order_id: str, actor: str, reason: str, *, fee_minor: int
+    conn: AsyncConnection, order_id: str, actor: str, reason: str, *, fee_minor: int = 0
 ) -> None:
-    """Undo an order that has not left the store: states, stock, rider, money, in that order."""
+    """Undo an order that has not left the store, whoever wants it: the system's own way.
+
+    Raises IllegalTransition after the handover.
+    """
     order = await lock_order(conn, order_id)
-    await move(conn, order_id, OrderState.CANCELLED, actor, reason)
+    held, chargeable = _money_at_stake(order)
+    fee = min(fee_minor, chargeable)
+    terms = Terms(allowed=True, fee_minor=fee, refund_minor=held - fee)
+    await _cancel(conn, order, Party.SYSTEM, actor, reason, terms)
+
+
+def _allowed(order: OrderRow, terms: Terms) -> Terms:
+    if terms.allowed:
+        return terms
+    raise IllegalTransition(
+        terms.reason or "The order can no longer be cancelled.",
+        extra={"machine": "order", "state": order.status, "wanted": "cancelled"},
+    )
+
+
+async def _cancel(
+    conn: AsyncConnection, order: OrderRow, party: Party, actor: str, reason: str, terms: Terms
+) -> None:
+    """States (and with them the delivery slot), money, pick task, rider, stock, in that order."""
+    await move(conn, order.id, OrderState.CANCELLED, actor, reason)
     if order.delivery_status in _DELIVERY_OPEN:
-        await move(conn, order_id, DeliveryState.CANCELLED, actor, reason)
-    await _give_back_money(conn, order, fee_minor)
-    task = await picking.of_order(conn, order_id)
+        await move(conn, order.id, DeliveryState.CANCELLED, actor, reason)
+    await conn.execute(
+        insert(order_cancellations).values(
+            order_id=order.id, party=party.value, actor=actor, reason=reason, stage=order.status,
+            fee_minor=terms.fee_minor, refund_minor=terms.refund_minor,
+            at=await database_now(conn),
+        )
+    )  # fmt: skip
+    await _give_back_money(conn, order, terms.fee_minor)
+    task = await picking.of_order(conn, order.id)
     if task is not None:
         await picking.set_status(conn, task["id"], PickStatus.CANCELLED)
-    trip = await trips.active_of_order(conn, order_id)
-    if trip is not None:
-        await _withdraw(conn, trip.id, order_id)
-    await reservations.lock_stock(conn, order_id)
-    await reservations.release(conn, order_id, actor)
-    await reservations.restock(conn, order_id, actor)
+    await take_off_trip(conn, order.id, "order_cancelled")
+    await withdraw_open(conn, order.id)
+    await reservations.lock_stock(conn, order.id)
+    await reservations.release(conn, order.id, actor)
+    await reservations.restock(conn, order.id, actor)
     if task is not None:
         await picking.announced(conn, task["id"])
 
 
-def _check(order: OrderRow, allowed: frozenset[OrderState]) -> None:
-    if order.status not in allowed:
-        raise IllegalTransition(
-            f"The order is {order.status} and can no longer be cancelled.",
-            extra={"machine": "order", "state": order.status, "wanted": "cancelled"},
-        )
-
-
 async def _give_back_money(conn: AsyncConnection, order: OrderRow, fee_minor: int) -> None:
-    match PaymentState(order.payment_status):
-        case PaymentState.AUTHORISED if fee_minor and order.gateway != CASH:
-            fee = min(fee_minor, order.total_minor)
-            await operations.request(conn, order.id, OperationKind.CAPTURE, fee)
-            await post(
-                conn, f"cancellation:{order.id}", "cancellation_fee", order.currency,
-                postings.cancellation_fee(fee), order.id,
-            )  # fmt: skip
-        case PaymentState.AUTHORISED:
-            await operations.request(conn, order.id, OperationKind.VOID, order.total_minor)
-        case _:
-            # Pending or unknown: when the gateway has answered, payment_flow voids a success.
-            pass
-
-
-async def _withdraw(conn: AsyncConnection, trip_id: str, order_id: str) -> None:
-    """Take the order off its rider; a trip of which nothing is left ends."""
-    trip = await trips.lock(conn, trip_id)
-    now = await database_now(conn)
-    await trips.drop_order(conn, trip_id, order_id)
-    left = await trips.read(conn, trip_id)
-    if left.finished:
-        if trip.status is TripStatus.OFFERED:
-            await trips.close_offer(conn, trip, OfferStatus.WITHDRAWN, "order_cancelled", now)
-            await outbox.append(
-                conn, f"rider:{trip.rider_id}", "offer.closed",
-                {"offer_id": trip.offer_id, "reason": "order_cancelled"},
-            )  # fmt: skip
-        else:
-            await trips.cancel(conn, trip, now)
-    await trips.announce(conn, trip_id)
+    # Before the handover nothing is captured; pending or unknown: when the gateway has answered,
+    # payment_flow voids a success.
+    if not fee_minor:
+        await paying.let_go(conn, order)
+        return
+    await paying.collect_fee(conn, order, fee_minor)
+    await post(
+        conn, f"cancellation:{order.id}", "cancellation_fee", order.currency,
+        postings.cancellation_fee(fee_minor), order.id,
+    )  # fmt: skip

@@ -18,19 +18,18 @@ from kit.clock import database_now
 from kit.errors import IllegalTransition, Invalid, NotFound
 from kit.ids import new_id
 from ledger.postings import post
-from orders import postings
+from orders import paying, postings
+from orders.adjustments import book_with_sale
 from orders.errors import OfferExpired, WrongDeliveryCode
-from orders.model import DeliveryState, OrderState, PaymentState
+from orders.model import DeliveryState, OrderState
 from orders.payment_flow import CASH
+from orders.returns import settle_undeliverable
 from orders.rows import OrderRow, lock_orders
-from orders.tables import order_adjustments, order_lines, orders
+from orders.tables import order_lines, orders, quotes
 from orders.transitions import SYSTEM, move
-from payments import operations
-from payments.gateway import OperationKind
 from riders import trips
 from riders.model import OfferStatus, Stop, StopKind, StopStatus, Trip, TripStatus
 from riders.tables import earnings, riders
-from stores import reservations
 
 # A phone's clock may be off; an action from further ahead than this is taken as now.
 CLOCK_SKEW_S = 60.0
@@ -183,8 +182,8 @@ async def complete(
         raise IllegalTransition("Say that you have arrived first.")
     if not hmac.compare_digest((proof.otp or "").encode(), order.delivery_code.encode()):
         raise WrongDeliveryCode("That is not the customer's code; ask for the four digits again.")
-    owed = order.total_minor - order.refunded_minor
-    if order.gateway == CASH and proof.cash_collected_minor != owed:
+    owed = paying.cash_due_minor(order)
+    if order.gateway == CASH and (proof.cash_collected_minor or 0) != owed:
         raise Invalid(
             "The cash that was taken is not what is due.",
             errors=[{"field": "cash_collected", "detail": f"{owed} minor units are due"}],
@@ -193,8 +192,7 @@ async def complete(
     await move(conn, order.id, DeliveryState.DONE, actor)
     await move(conn, order.id, OrderState.DELIVERED, actor)
     await _book(conn, order, trip)
-    captured = owed if order.gateway == CASH else order.total_minor
-    await operations.request(conn, order.id, OperationKind.CAPTURE, captured)
+    await paying.collect_delivered(conn, order)
     trip = await trips.finish_if_done(conn, trip_id, await database_now(conn))
     await trips.announce(conn, trip_id)
     return trip
@@ -208,9 +206,12 @@ async def fail(
     n: int,
     reason: str,
     at: datetime | None,
+    *,
+    fee_minor: int = 0,
 ) -> Trip:
     """Nobody takes the order at the door: it goes back to the store and is not charged.
 
+    ``fee_minor`` is what the customer pays if it was their fault (``returns``).
     Raises NotFound, IllegalTransition.
     """
     locked, trip, stop = await _stop(conn, rider_id, trip_id, n)
@@ -223,22 +224,10 @@ async def fail(
     await trips.set_stop(conn, trip_id, n, StopStatus.FAILED, await _event_time(conn, at))
     await move(conn, order.id, DeliveryState.FAILED, actor, reason)
     await move(conn, order.id, OrderState.UNDELIVERABLE, actor, reason)
-    if order.payment_status == PaymentState.AUTHORISED:
-        await operations.request(conn, order.id, OperationKind.VOID, order.total_minor)
+    await settle_undeliverable(conn, order, actor, reason, fee_minor)
     trip = await trips.finish_if_done(conn, trip_id, await database_now(conn))
     await trips.announce(conn, trip_id)
     return trip
-
-
-async def take_back(conn: AsyncConnection, order_id: str, actor: str, *, restock: bool) -> None:
-    """The store has an undeliverable order back; sound goods return to the shelf.
-
-    Raises NotFound, IllegalTransition.
-    """
-    await move(conn, order_id, OrderState.RETURNED, actor, "restocked" if restock else "wasted")
-    if restock:
-        await reservations.lock_stock(conn, order_id)
-        await reservations.restock(conn, order_id, actor)
 
 
 async def _stop(
@@ -288,9 +277,10 @@ async def _book(conn: AsyncConnection, order: OrderRow, trip: Trip) -> None:
         tip_minor=order.tip_minor,
         total_minor=order.total_minor,
         tax_by_rate=tax_by_rate,
+        discount_payer=await _discount_payer(conn, order),
     )
     await post(conn, f"sale:{order.id}", "sale", order.currency, postings.sale(sold), order.id)
-    await _book_adjustments(conn, order)
+    await book_with_sale(conn, order)
     # A batch shares one pay; the first order carries what division leaves over.
     carried = trip.kept_order_ids
     share, rest = divmod(trip.pay_minor, len(carried))
@@ -298,21 +288,14 @@ async def _book(conn: AsyncConnection, order: OrderRow, trip: Trip) -> None:
     await _earn(conn, order, trip.rider_id, pay)
 
 
-async def _book_adjustments(conn: AsyncConnection, order: OrderRow) -> None:
-    rows = (
-        await conn.execute(
-            select(order_adjustments).where(order_adjustments.c.order_id == order.id)
+async def _discount_payer(conn: AsyncConnection, order: OrderRow) -> str:
+    """Whose expense the order's discount is; its quote says."""
+    payer = None
+    if order.discount_minor:
+        payer = await conn.scalar(
+            select(quotes.c.discount_payer).where(quotes.c.id == order.quote_id)
         )
-    ).all()
-    back: dict[int, int] = {}
-    for row in rows:
-        back[row.tax_rate_bp] = back.get(row.tax_rate_bp, 0) + row.tax_minor
-    items = sum(row.items_minor for row in rows)
-    assert items + sum(back.values()) == order.refunded_minor
-    await post(
-        conn, f"short:{order.id}", "short_delivery", order.currency,
-        postings.short_delivery(order.store_id, items, back), order.id,
-    )  # fmt: skip
+    return payer or "platform"
 
 
 async def _earn(conn: AsyncConnection, order: OrderRow, rider_id: str, pay_minor: int) -> None:

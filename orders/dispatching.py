@@ -30,7 +30,7 @@ from kit.sql import load
 from kit.wire import rfc3339
 from orders.errors import LeaseLost, StaleAssignment
 from orders.model import DeliveryState, OrderState
-from orders.payment_flow import CASH
+from orders.paying import CASH, cash_due_minor
 from orders.rows import lock_orders
 from orders.territory import Territory
 from orders.transitions import SYSTEM, move
@@ -153,6 +153,9 @@ def _order(row: Any, place: int, now_s: float) -> Order:
     else:
         ready_at_s = now_s + CLAIM_S + pick_s
         spread_s = READY_SPREAD * (CLAIM_S + pick_s)
+    if row.slot_start is not None:
+        # Nobody is at home yet: the bags stay in the store until the slot is near.
+        ready_at_s = max(ready_at_s, row.slot_start.timestamp() - row.travel_s)
     return Order(
         order_id=row.id,
         store_id=row.store_id,
@@ -258,7 +261,7 @@ def _stops(
             if stop.kind is PlanStopKind.PICKUP:
                 stops.append(PlannedStop(StopKind.PICKUP, order_id, store.lat, store.lon, at))
             else:
-                due = order.total_minor - order.refunded_minor if order.gateway == CASH else 0
+                due = cash_due_minor(order)
                 stops.append(PlannedStop(StopKind.DROPOFF, order_id, order.lat, order.lon, at, due))
     return stops
 

@@ -31,9 +31,43 @@ class QuoteExpired(Conflict):
     title = "The quote has expired"
 
 
+class PaymentTokenUnusable(Invalid):
+    code = "payment_token_unusable"
+    title = "No gateway takes this token here"
+
+
 class QuoteUsed(Conflict):
     code = "quote_used"
     title = "The quote has become an order already"
+
+
+class SlotUnavailable(Conflict):
+    """Carries ``slots``: the next ones that can be had."""
+
+    code = "slot_unavailable"
+    title = "There is no such delivery slot"
+
+
+class SlotFull(Conflict):
+    """Carries ``slots``: the next ones in which there is room."""
+
+    code = "slot_full"
+    title = "The delivery slot is full"
+
+
+class PromiseLater(Conflict):
+    """Carries ``promised_at`` and ``later_s``: what a new address would make of the promise."""
+
+    code = "promise_later"
+    title = "The order would come later"
+
+
+class TooManyOpenOrders(Conflict):
+    """Carries ``limit``: how many unpaid orders a customer may have."""
+
+    code = "too_many_open_orders"
+    title = "There are unpaid orders already"
+    retryable = True
 
 
 class StockShort(Conflict):
@@ -41,6 +75,13 @@ class StockShort(Conflict):
 
     code = "stock_short"
     title = "Not everything is in stock"
+
+
+class WalletShort(Conflict):
+    """Carries ``balance`` (what is free of it) and ``total``."""
+
+    code = "wallet_short"
+    title = "There is not enough in the wallet"
 
 
 class CouponUnknown(Invalid):
@@ -76,6 +117,77 @@ class TooMany(Conflict):
 class NotPicked(Conflict):
     code = "not_picked"
     title = "Some lines are neither picked nor reported short"
+
+
+class SubstitutionNotWanted(Conflict):
+    code = "substitution_not_wanted"
+    title = "The customer wants no substitutes"
+
+
+class NotASubstitute(Conflict):
+    code = "not_a_substitute"
+    title = "That cannot stand in for this product"
+
+
+class SubstituteShort(Conflict):
+    """Carries ``available`` units of the substitute."""
+
+    code = "substitute_short"
+    title = "There are not enough units of the substitute"
+
+
+class NoTimeToAsk(Conflict):
+    code = "no_time_to_ask"
+    title = "The promise leaves no time to ask the customer"
+
+
+class SubstitutionOpen(Conflict):
+    """Carries ``deadline_at``: by then the customer has answered, or the default is applied."""
+
+    code = "substitution_open"
+    title = "The customer is still being asked"
+    retryable = True
+
+
+class SubstitutionDecided(Conflict):
+    """Carries ``status``: what was decided."""
+
+    code = "substitution_decided"
+    title = "This has been decided already"
+
+
+class RefundTooLarge(Conflict):
+    code = "refund_too_large"
+    title = "That is more than was paid"
+
+
+class ClaimWindowClosed(Conflict):
+    code = "claim_window_closed"
+    title = "It is too late for a claim"
+
+
+class ClaimOpen(Conflict):
+    """Carries ``claim_id``: the claim on the same goods that waits for a decision."""
+
+    code = "claim_open"
+    title = "There is an open claim on that already"
+
+
+class ClaimDecided(Conflict):
+    """Carries ``status``: what was decided."""
+
+    code = "claim_decided"
+    title = "This claim has been decided"
+
+
+class ClaimNotFound(NotFound):
+    code = "claim_not_found"
+    title = "There is no such claim"
+
+
+class ColdChainBroken(Conflict):
+    code = "cold_chain_broken"
+    title = "The goods were out of the cold for too long"
 
 
 class WrongRider(Denied):

@@ -88,7 +88,7 @@ PAYMENT_EDGES: Mapping[PaymentState, frozenset[PaymentState]] = {
     _P.AUTHORISED: frozenset({_P.CAPTURED, _P.VOIDED}),
     _P.CAPTURED: frozenset({_P.PARTIALLY_REFUNDED, _P.REFUNDED, _P.DISPUTED}),
     _P.PARTIALLY_REFUNDED: frozenset({_P.REFUNDED, _P.DISPUTED}),
-    _P.DISPUTED: frozenset({_P.CAPTURED, _P.REFUNDED}),
+    _P.DISPUTED: frozenset({_P.CAPTURED, _P.PARTIALLY_REFUNDED, _P.REFUNDED}),
     _P.DECLINED: frozenset(),
     _P.VOIDED: frozenset(),
     _P.REFUNDED: frozenset(),
@@ -104,10 +104,6 @@ def edges() -> frozenset[tuple[str, str, str]]:
 
 
 FINAL_ORDER_STATES = frozenset(state for state, ends in ORDER_EDGES.items() if not ends)
-
-# A customer may cancel until the bags are packed: from then on a rider is at the counter.
-CANCELLABLE_BY_CUSTOMER = frozenset({_O.PLACED, _O.CONFIRMED, _O.PICKING})
-CANCELLABLE_BY_STAFF = CANCELLABLE_BY_CUSTOMER | {_O.PACKED}
 
 # While the rider carries the order, its customer may see the rider's position.
 RIDER_VISIBLE = frozenset({_D.COLLECTED, _D.AT_DOOR})

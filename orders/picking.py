@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import outbox
 from kit.clock import database_now
 from kit.errors import Conflict, IllegalTransition, Invalid
 from kit.ids import new_id
+from kit.sql import Query, json_parameter, load
+from orders import substitutions
 from orders.cancellation import cancel
-from orders.errors import NotPicked, TooMany, WrongBin, WrongProduct, WrongRider
-from orders.model import DeliveryState, OrderState
-from orders.pricing import PricedLine, refund_for
+from orders.errors import (
+    NotPicked,
+    SubstitutionOpen,
+    TooMany,
+    WrongBin,
+    WrongProduct,
+    WrongRider,
+)
+from orders.lines import count_line
+from orders.model import DeliveryState, OrderState, Substitution
 from orders.rows import lock_order
-from orders.tables import order_adjustments, order_lines, orders
+from orders.settings import SubstitutionSettings
+from orders.shortages import report_missing
+from orders.tables import orders
 from orders.transitions import move
 from riders import trips
-from stores import picking, reservations
+from stores import picking, reservations, substitutes
 from stores.picking import PickStatus, PickTask
+from stores.substitutes import TO_FETCH, WAITING
+
+_DUE = load("orders", "due_for_picking")
+_QUEUE = Query("orders.queue_for_picking", "SELECT queue_for_picking($1::text::jsonb, $2::float8)")
 
 # Packed this long before the rider would have to leave: handing over takes its time.
 HANDOVER_S = 120.0
@@ -37,28 +51,24 @@ class NotYours(Conflict):
     title = "Claim the task first"
 
 
-async def queue_for_picking(conn: AsyncConnection, order_id: str) -> None:
-    """Queue a confirmed order in its store.  Doing it twice does nothing."""
-    order = (
-        # The relay holds streams that others wait for with this row in hand; it must not wait.
-        await conn.execute(
-            select(orders).where(orders.c.id == order_id).with_for_update(nowait=True)
-        )
-    ).one()
-    if order.status != OrderState.CONFIRMED:
-        return
-    lines = (
-        await conn.execute(
-            select(
-                order_lines.c.line_id, order_lines.c.n, order_lines.c.sku_id, order_lines.c.name,
-                order_lines.c.quantity,
-            ).where(order_lines.c.order_id == order_id)
-        )
-    ).mappings()  # fmt: skip
-    due_at = order.promised_low_at - timedelta(seconds=order.travel_s + HANDOVER_S)
-    task = await picking.create(conn, order_id, due_at, [dict(line) for line in lines])
-    if task is not None:
-        await picking.announce(conn, task)
+async def queue_for_picking(conn: AsyncConnection, order_ids: Sequence[str]) -> None:
+    """Queue confirmed orders in their stores.  Doing it twice does nothing.
+
+    Nor does doing it too early: a scheduled order waits for its time, when a periodic job comes
+    (``queue_next_due``).  An order whose row is locked fails all of them at once: the relay holds
+    streams that others wait for, so it must not wait.
+    """
+    wanted = [{"order_id": each, "pick_task_id": new_id("ptk")} for each in order_ids]
+    await _QUEUE.run(conn, json_parameter(wanted), HANDOVER_S)
+
+
+async def queue_next_due(conn: AsyncConnection) -> str | None:
+    """Queue one scheduled order whose time has come; its id, or None when there is none."""
+    row = await _DUE.first(conn)
+    if row is None:
+        return None
+    await queue_for_picking(conn, [row.id])
+    return str(row.id)
 
 
 async def claim(
@@ -96,19 +106,24 @@ async def scan(
     bin_code: str,
     quantity: int,
 ) -> PickTask:
-    """Put scanned units of a line into the bag.
+    """Put scanned units of a line, or of a substitute approved for it, into the bag.
 
     Raises NotYours, WrongProduct, WrongBin, TooMany.
     """
     task, line = await _line(conn, pick_task_id, picker_id, line_id)
-    if barcode != line["barcode"]:
+    substitute = substitutes.of_line(line, barcode)
+    wanted = line if substitute is None else substitute
+    if barcode != wanted["barcode"]:
         raise WrongProduct(f"The scanned product is not {line['name']}.")
-    if bin_code != line["bin"]:
-        raise WrongBin(f"{line['name']} lies in bin {line['bin']}.")
-    _check_open(line, quantity)
+    if bin_code != wanted["bin"]:
+        raise WrongBin(f"{wanted['name']} lies in bin {wanted['bin']}.")
+    _check_open(wanted, quantity)
+    if substitute is not None:
+        await substitutions.take(conn, task["order_id"], substitute["id"], quantity, picker_id)
+        return await picking.touched(conn, pick_task_id)
     await picking.count_line(conn, pick_task_id, line_id, picked=quantity)
     await reservations.take(conn, task["order_id"], line["sku_id"], quantity, picker_id)
-    await _count_order_line(conn, task["order_id"], line_id, picked=quantity)
+    await count_line(conn, task["order_id"], line_id, picked=quantity)
     return await picking.announced(conn, pick_task_id)
 
 
@@ -119,42 +134,101 @@ async def short(
     line_id: str,
     missing: int,
     reason: str,
+    substitution_id: str | None = None,
 ) -> PickTask:
     """Report units that are not on the shelf: they leave the books and are refunded.
 
+    With ``substitution_id``: units of a substitute that was approved and is not there either.
     Raises NotYours, TooMany.
     """
     task, line = await _line(conn, pick_task_id, picker_id, line_id)
+    order_id = task["order_id"]
+    if substitution_id is not None:
+        _check_open(_substitute(line, substitution_id), missing)
+        await substitutions.report_short(
+            conn, order_id, substitution_id, missing, picker_id, reason
+        )
+        return await picking.touched(conn, pick_task_id)
     _check_open(line, missing)
-    await picking.count_line(conn, pick_task_id, line_id, missing=missing)
-    await reservations.write_off(conn, task["order_id"], line["sku_id"], missing, picker_id)
-    await _refund_missing(conn, task["order_id"], line_id, missing, reason)
-    gone = sum(line["missing"] for line in task["lines"]) + missing
-    if gone == sum(line["quantity"] for line in task["lines"]):
-        # Nothing of the order is to be had: there is no bag to deliver.
-        await cancel(conn, task["order_id"], picker_id, "nothing_in_stock", fee_minor=0)
-        return await picking.read(conn, pick_task_id)
+    await report_missing(conn, task, picker_id, line_id, missing, reason)
+    task = await picking.read(conn, pick_task_id)
+    if _nothing_left(task):
+        order = await lock_order(conn, order_id)
+        if order.substitution == Substitution.REFUND or not any(
+            [await substitutions.candidates(conn, task, each["line_id"], 1)
+             for each in task["lines"]]
+        ):  # fmt: skip
+            # Nothing of the order is to be had: there is no bag to deliver.
+            await cancel(conn, order_id, picker_id, "nothing_in_stock", fee_minor=0)
+            return await picking.read(conn, pick_task_id)
     return await picking.announced(conn, pick_task_id)
+
+
+async def substitute(
+    conn: AsyncConnection,
+    settings: SubstitutionSettings,
+    pick_task_id: str,
+    picker_id: str,
+    line_id: str,
+    sku_id: str,
+    quantity: int,
+    barcode: str | None,
+) -> PickTask:
+    """Offer another product for missing units, as the customer wished (``substitutions``)."""
+    task = await _claimed(conn, pick_task_id, picker_id)
+    await substitutions.propose(conn, settings, task, picker_id, line_id, sku_id, quantity, barcode)
+    return await picking.touched(conn, pick_task_id)
 
 
 async def pack(
     conn: AsyncConnection, pick_task_id: str, picker_id: str, bags: int, shelf: str
 ) -> PickTask:
-    """Close the bags and put them on a shelf.  Raises NotYours, NotPicked."""
+    """Close the bags and put them on a shelf; an order of which nothing is there is cancelled.
+
+    Raises NotYours, NotPicked, and SubstitutionOpen while a customer is being asked.
+    """
     task = await _claimed(conn, pick_task_id, picker_id)
+    _check_answered(task)
+    fetched = [each for line in task["lines"] for each in (line, *_approved(line))]
     open_lines = [
-        line["name"]
-        for line in task["lines"]
-        if line["picked"] + line["missing"] < line["quantity"]
+        each["name"] for each in fetched if each["picked"] + each["missing"] < each["quantity"]
     ]
     if open_lines:
         raise NotPicked(f"Neither picked nor reported short: {', '.join(open_lines)}.")
+    if _nothing_left(task):
+        await cancel(conn, task["order_id"], picker_id, "nothing_in_stock", fee_minor=0)
+        return await picking.read(conn, pick_task_id)
     packed_at = await database_now(conn)
     await picking.set_status(
         conn, pick_task_id, PickStatus.PACKED, bags=bags, shelf=shelf, packed_at=packed_at
     )
     await move(conn, task["order_id"], OrderState.PACKED, picker_id)
     return await picking.announced(conn, pick_task_id)
+
+
+def _check_answered(task: PickTask) -> None:
+    """Raises SubstitutionOpen while a customer is being asked."""
+    asked = [s for line in task["lines"] for s in line["substitutes"] if s["status"] == WAITING]
+    if asked:
+        raise SubstitutionOpen(
+            f"The customer is asked about {asked[0]['name']} until {asked[0]['deadline_at']}.",
+            extra={"deadline_at": asked[0]["deadline_at"]},
+        )
+
+
+def _approved(line: dict[str, Any]) -> list[dict[str, Any]]:
+    return [s for s in line["substitutes"] if s["status"] == TO_FETCH]
+
+
+def _nothing_left(task: PickTask) -> bool:
+    """Whether every unit is missing and nothing stands in for any."""
+    return all(
+        line["missing"] == line["quantity"]
+        and all(
+            s["picked"] == 0 and s["status"] not in (WAITING, TO_FETCH) for s in line["substitutes"]
+        )
+        for line in task["lines"]
+    )
 
 
 async def release(conn: AsyncConnection, pick_task_id: str, picker_id: str) -> PickTask:
@@ -184,7 +258,7 @@ async def hand_over(
         raise WrongRider("That is not the code of this order's rider: check the order number.")
     await move(conn, order_id, OrderState.PICKED_UP, actor)
     await move(conn, order_id, DeliveryState.COLLECTED, actor)
-    await reservations.consume(conn, order_id)
+    await reservations.consume(conn, order_id, actor)
     await trips.complete_pickup(conn, trip.id, order_id)
     await picking.set_status(conn, pick_task_id, PickStatus.HANDED_OVER)
     await trips.announce(conn, trip.id)
@@ -204,90 +278,17 @@ async def _line(
     conn: AsyncConnection, pick_task_id: str, picker_id: str, line_id: str
 ) -> tuple[PickTask, dict[str, Any]]:
     task = await _claimed(conn, pick_task_id, picker_id)
-    for line in task["lines"]:
-        if line["line_id"] == line_id:
-            return task, line
-    raise Invalid("This task has no such line.")
+    return task, substitutions.line_of(task, line_id)
+
+
+def _substitute(line: dict[str, Any], substitution_id: str) -> dict[str, Any]:
+    for substitute in _approved(line):
+        if substitute["id"] == substitution_id:
+            return substitute
+    raise Invalid("This line has no such substitute to fetch.")
 
 
 def _check_open(line: dict[str, Any], quantity: int) -> None:
     left = line["quantity"] - line["picked"] - line["missing"]
     if quantity > left:
         raise TooMany(f"Only {left} of {line['name']} are left to account for.")
-
-
-async def _refund_missing(
-    conn: AsyncConnection, order_id: str, line_id: str, missing: int, reason: str
-) -> None:
-    row = (
-        await conn.execute(
-            select(order_lines).where(
-                order_lines.c.order_id == order_id, order_lines.c.line_id == line_id
-            )
-        )
-    ).one()
-    line = PricedLine(
-        row.sku_id, row.name, row.quantity, row.unit_price_minor, row.line_total_minor,
-        row.discount_minor, row.tax_rate_bp, row.tax_minor, row.weight_g,
-    )  # fmt: skip
-    back = refund_for(line, missing, row.missing_quantity)
-    now = await database_now(conn)
-    await conn.execute(
-        insert(order_adjustments).values(
-            id=new_id("adj"), order_id=order_id, line_id=line_id, kind=f"short_pick:{reason}",
-            items_minor=back.items_minor, tax_minor=back.tax_minor, tax_rate_bp=row.tax_rate_bp,
-            quantity=missing, at=now,
-        )
-    )  # fmt: skip
-    await conn.execute(
-        update(orders)
-        .where(orders.c.id == order_id)
-        .values(
-            refunded_minor=orders.c.refunded_minor + back.total_minor,
-            version=orders.c.version + 1,
-        )
-    )
-    await _count_order_line(
-        conn, order_id, line_id, missing=missing, refunded_minor=back.total_minor
-    )
-    trip_id = await trips.lower_cash_due(conn, order_id, back.total_minor)
-    if trip_id is not None:
-        await trips.announce(conn, trip_id)
-
-
-async def _count_order_line(
-    conn: AsyncConnection,
-    order_id: str,
-    line_id: str,
-    *,
-    picked: int = 0,
-    missing: int = 0,
-    refunded_minor: int = 0,
-) -> None:
-    row = (
-        await conn.execute(
-            update(order_lines)
-            .where(order_lines.c.order_id == order_id, order_lines.c.line_id == line_id)
-            .values(
-                picked_quantity=order_lines.c.picked_quantity + picked,
-                missing_quantity=order_lines.c.missing_quantity + missing,
-                refunded_minor=order_lines.c.refunded_minor + refunded_minor,
-            )
-            .returning(
-                order_lines.c.sku_id, order_lines.c.quantity, order_lines.c.picked_quantity,
-                order_lines.c.refunded_minor,
-            )
-        )
-    ).one()  # fmt: skip
-    await outbox.append(
-        conn,
-        f"order:{order_id}",
-        "order.line",
-        {
-            "line_id": line_id,
-            "sku_id": row.sku_id,
-            "quantity": row.quantity,
-            "picked_quantity": row.picked_quantity,
-            "refunded_minor": row.refunded_minor,
-        },
-    )

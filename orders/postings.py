@@ -26,6 +26,8 @@ class Sale:
     tip_minor: int
     total_minor: int
     tax_by_rate: Mapping[int, int]
+    # Whose expense the discount is: 'platform', a store or 'supplier:…'.
+    discount_payer: str = "platform"
 
 
 def _tax(rate_bp: int) -> str:
@@ -36,7 +38,7 @@ def sale(sold: Sale) -> list[Posting]:
     """The customer owes the total; store, fees, tax and the rider's tip are owed by it."""
     return [
         debit(Account.CUSTOMER_RECEIVABLE, sold.total_minor),
-        debit(Account.DISCOUNTS, sold.discount_minor, sold.store_id),
+        debit(Account.DISCOUNTS, sold.discount_minor, sold.discount_payer),
         credit(Account.STORE_REVENUE, sold.items_minor, sold.store_id),
         credit(Account.DELIVERY_FEES, sold.delivery_fee_minor),
         credit(Account.SMALL_ORDER_FEES, sold.small_order_fee_minor),
@@ -57,6 +59,11 @@ def short_delivery(
         debit(Account.REFUNDS, items_minor, store_id),
         *(debit(Account.TAX_PAYABLE, amount, _tax(rate)) for rate, amount in tax_by_rate.items()),
     ]
+
+
+def adjustment(store_id: str, items_minor: int, tax_by_rate: Mapping[int, int]) -> list[Posting]:
+    """Goods that were sold are paid for no longer (a claim): the customer owes that much less."""
+    return short_delivery(store_id, items_minor, tax_by_rate)
 
 
 def cancellation_fee(amount_minor: int) -> list[Posting]:

@@ -68,6 +68,8 @@ class Coupon:
     percent_bp: int
     max_discount_minor: int
     min_items_minor: int
+    # 'platform', 'store' or 'supplier:…'.
+    funded_by: str = "platform"
 
 
 def split(amount_minor: int, weights: Sequence[int]) -> list[int]:

@@ -14,6 +14,11 @@ from orders.tables import orders
 OrderRow = Row[*tuple[Any, ...]]
 
 
+async def read_row(conn: AsyncConnection, order_id: str) -> OrderRow:
+    """An order that exists, as it stands; nothing may be decided on it without a lock."""
+    return (await conn.execute(select(orders).where(orders.c.id == order_id))).one()
+
+
 async def lock_order(conn: AsyncConnection, order_id: str) -> OrderRow:
     """An order that exists, locked until the end of the transaction."""
     return (

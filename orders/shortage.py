@@ -21,14 +21,15 @@ async def stock_short(
         "Some products have just run short: take fewer, or something else.",
         extra={
             "lines": [
-                {**line, "alternatives": [_shape(a) for a in others.get(line["sku_id"], ())]}
+                {**line, "alternatives": [*map(shape_alternative, others.get(line["sku_id"], ()))]}
                 for line in lines
             ]
         },
     )
 
 
-def _shape(other: Alternative) -> dict[str, object]:
+def shape_alternative(other: Alternative) -> dict[str, object]:
+    """A product that may stand in for another one, as answers show it."""
     return {
         "sku_id": other.sku_id,
         "name": other.name,

@@ -203,7 +203,7 @@ class Session:
             if reply.ok:
                 self._take(reply.data)
             elif self._credentials is not None:
-                # A refresh whose answer was lost ends the session: that is its purpose.
+                # Retried too late after its answer was lost, a refresh ends the session.
                 await self.log_in(self._credentials["email"], self._credentials["password"])
             else:
                 raise LoggedOut(str(reply.code))

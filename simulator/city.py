@@ -10,7 +10,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -72,12 +72,14 @@ class City:
         self._started_cpu_s = time.process_time()
 
     @classmethod
-    async def open(cls, run: Run) -> City:
-        """Fetch clock, streets and catalogue.
+    async def open(
+        cls, run: Run, http: HttpClient | None = None, not_wanted: Collection[str] = ()
+    ) -> City:
+        """Fetch clock, streets and catalogue.  Nobody will want the products ``not_wanted``.
 
         Raises Unreachable, Refused, and ValueError for a clock of another speed.
         """
-        http = HttpClient(run.base_url)
+        http = http or HttpClient(run.base_url)
         tally = Tally()
         clock = await _clock(Api(http, Clock(), tally))
         if run.speed is not None and not math.isclose(clock.speed, run.speed):
@@ -91,7 +93,8 @@ class City:
             run_id=secrets.token_hex(4), roads=roads, stores=stores,
         )  # fmt: skip
         first_store = next(iter(stores))
-        products, skus = catalogue_of(await _listing(api, first_store))
+        listing = await _listing(api, first_store)
+        products, skus = catalogue_of([row for row in listing if row["sku_id"] not in not_wanted])
         demand = Demand(
             seed=run.seed,
             places=places_around(roads, [store.point for store in stores.values()], run.seed),

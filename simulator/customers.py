@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from simulator import substitutes
 from simulator.api import Json, LoggedOut, Refused, Reply, Session, Unreachable
 from simulator.demand import DemandedOrder, Line
 from simulator.order_state import OrderState
+from simulator.queued import until_placed
 from simulator.report import FINAL
+from simulator.second_thoughts import second_thoughts
 from simulator.stream import Stream, Watch
+from simulator.substitutes import Answers
 from simulator.world import Door, World
 
 # Virtual seconds.
@@ -29,6 +33,9 @@ _CATCH_UP_S: Final = 20.0
 _LOOKS: Final = 20
 # How often a basket is made smaller before the customer goes elsewhere.
 _BASKETS: Final = 3
+# Shares of delivered orders on which something is claimed, and of those on which it is broken.
+_CLAIMS: Final = 0.03
+_DAMAGED: Final = 0.3
 
 _SETTLED: Final = frozenset({"captured", "voided", "declined", "refunded", "partially_refunded"})
 
@@ -68,6 +75,7 @@ class Customer:
         self._wish = wish
         self._rng = world.rng("customer", wish.n)
         self._state = OrderState()
+        self._answers = Answers(world, wish.n)
         self._changed = asyncio.Event()
         self._store_id = ""
         self._order_id = ""
@@ -163,10 +171,15 @@ class Customer:
         payment: Json = {"method": wish.method}
         if wish.token is not None:
             payment["token"] = wish.token
-        return await session.call(
-            "POST", "/v1/orders", {"quote_id": quote.data["id"], "payment": payment},
+        reply = await session.call(
+            "POST", "/v1/orders",
+            {
+                "quote_id": quote.data["id"], "payment": payment,
+                "substitution": substitutes.wish(self._world, wish.n),
+            },
             key=self._key(),
         )  # fmt: skip
+        return await until_placed(session, reply)
 
     def _placed(self, order: Json) -> Json:
         self._order_id = order["id"]
@@ -183,9 +196,10 @@ class Customer:
         self._state.replace(order)
         try:
             async with asyncio.TaskGroup() as tasks:
-                watching = [tasks.create_task(self._cancel(session))]
+                watching = [tasks.create_task(self._change_mind(session))]
                 if self._wish.tracks:
                     watching.append(tasks.create_task(self._track(session)))
+                    watching.append(tasks.create_task(self._answers.run(session, self._order_id)))
                 else:
                     watching.append(tasks.create_task(self._look_now_and_then(session)))
                 await self._over()
@@ -215,10 +229,14 @@ class Customer:
 
     def _on_snapshot(self, data: dict[str, Any]) -> None:
         self._state.replace(data)
+        for substitution in data["substitutions"]:
+            self._answers.note(substitution)
         self._note()
 
     def _on_event(self, event_type: str, data: dict[str, Any]) -> None:
         self._state.apply(event_type, data)
+        if event_type == "order.substitution":
+            self._answers.note(data)
         self._note()
 
     def _note(self) -> None:
@@ -231,7 +249,8 @@ class Customer:
             self._state.replace(await session.get(f"/v1/orders/{self._order_id}"))
             self._note()
 
-    async def _cancel(self, session: Session) -> None:
+    async def _change_mind(self, session: Session) -> None:
+        await second_thoughts(self._world, session, self._wish, self._store_id, self._order_id)
         after_s = self._wish.cancel_after_s
         if after_s is None:
             return
@@ -270,11 +289,27 @@ class Customer:
         order = await session.get(path)
         history = await session.get(f"{path}/history")
         self._world.tally.door(order, history["items"])
+        await self._claim(session, order)
         if self._wish.stars is not None:
             await self._pause(_RATES_AFTER_S)
             body = {"stars": self._wish.stars}
             (await session.call("POST", f"{path}/rating", body, key=self._key())).must()
             self._world.tally.rated += 1
+
+    async def _claim(self, session: Session, order: Json) -> None:
+        """Some miss something when they unpack the bag, and a few show what is broken."""
+        rng = self._world.rng("claim", self._wish.n)
+        delivered = [line for line in order["lines"] if line["picked_quantity"] > 0]
+        if not delivered or rng.random() >= _CLAIMS:
+            return
+        line = rng.choice(delivered)
+        units = rng.randint(1, line["picked_quantity"])
+        body: Json = {"kind": "missing", "items": [{"line_id": line["line_id"], "quantity": units}]}
+        if rng.random() < _DAMAGED:
+            body |= {"kind": "damaged", "photo": f"upl_{rng.getrandbits(80):020x}"}
+        path = f"/v1/orders/{self._order_id}/issues"
+        reply = await session.call("POST", path, body, key=self._key())
+        self._world.tally.claims[reply.data["status"] if reply.ok else str(reply.code)] += 1
 
     def _smaller(self, lines: Sequence[Line], reply: Reply) -> list[Line]:
         """The basket with what is left of what ran short."""

@@ -17,6 +17,8 @@ class OrderState:
         self.payment_status = ""
         self.rider: Json | None = None
         self.lines: dict[str, tuple[int, int]] = {}
+        # (status, picked units, charged minor units) by substitution.
+        self.substitutions: dict[str, tuple[str, int, int]] = {}
 
     def replace(self, order: Json) -> None:
         """Take a whole order, as a snapshot or a GET shows it."""
@@ -26,6 +28,7 @@ class OrderState:
         self.payment_status = order["payment_status"]
         self.rider = order["rider"]
         self.lines = _lines(order)
+        self.substitutions = _substitutions(order)
 
     def apply(self, event_type: str, data: Json) -> None:
         """Fold one event in."""
@@ -37,6 +40,9 @@ class OrderState:
             self.rider = data["rider"]
         elif event_type == "order.line":
             self.lines[data["line_id"]] = (data["picked_quantity"], data["refunded_minor"])
+        elif event_type == "order.substitution":
+            shown = (data["status"], data["picked_quantity"], data["charged_minor"])
+            self.substitutions[data["id"]] = shown
 
     def differences(self, fresh: Json) -> list[str]:
         """Where a fresh GET shows something else."""
@@ -46,8 +52,16 @@ class OrderState:
             "payment_status": (self.payment_status, fresh["payment_status"]),
             "rider": (self.rider, fresh["rider"]),
             "lines": (self.lines, _lines(fresh)),
+            "substitutions": (self.substitutions, _substitutions(fresh)),
         }
         return [f"{name}: {a!r}, not {b!r}" for name, (a, b) in pairs.items() if a != b]
+
+
+def _substitutions(order: Json) -> dict[str, tuple[str, int, int]]:
+    return {
+        each["id"]: (each["status"], each["picked_quantity"], each["charged"]["amount_minor"])
+        for each in order.get("substitutions", ())
+    }
 
 
 def _lines(order: Json) -> dict[str, tuple[int, int]]:

@@ -7,6 +7,7 @@ import math
 import secrets
 from typing import Any, Final
 
+from simulator import substitutes
 from simulator.api import Json, Refused, Reply, Session, Unreachable
 from simulator.stream import Stream, Watch
 from simulator.world import StorePlace, World
@@ -20,6 +21,9 @@ _PACK_S: Final = (15.0, 30.0)
 _HANDOVER_S: Final = (5.0, 15.0)
 _LOOKS_AROUND_S: Final = 60.0
 _TRIES_AGAIN_S: Final = 20.0
+
+# Longer than any customer is asked for.
+_ANSWERS_WAIT_S: Final = 300.0
 
 _SHORT_SHARE: Final = 0.015
 _RELEASE_SHARE: Final = 0.01
@@ -132,6 +136,8 @@ class Picker:
                 self._world.tally.released += 1
                 return
             await self._serve_counter()
+        if not await self._fetch_substitutes(task["id"]):
+            return
         await self._pack(task)
         await self._serve_counter()
 
@@ -154,11 +160,66 @@ class Picker:
                 return False
             self._world.tally.picked_units += left - missing
         if missing:
+            if await self._offers_substitute(task_id, line, missing):
+                return True
             body = {"line_id": line["line_id"], "missing": missing, "reason": "not_found"}
             if not self._still_ours(await self._post(f"/v1/pick-tasks/{task_id}/short", body)):
                 return False
             self._world.tally.short_units += missing
         return True
+
+    async def _offers_substitute(self, task_id: str, line: Json, missing: int) -> bool:
+        """Offer the nearest thing for missing units; False when there is none to be had."""
+        tally = self._world.tally
+        sku_id = await substitutes.find_substitute(self._session, task_id, line["line_id"])
+        if sku_id is None:
+            return False
+        body = {"line_id": line["line_id"], "sku_id": sku_id, "quantity": missing}
+        reply = await self._post(f"/v1/pick-tasks/{task_id}/substitute", body)
+        if substitutes.was_refused(reply) or not self._still_ours(reply):
+            return False
+        tally.substitutions["offered"] += 1
+        tally.short_units += missing
+        return True
+
+    async def _fetch_substitutes(self, task_id: str) -> bool:
+        """Fetch what customers have approved, and wait for those who have not said; False when the
+        task is no longer ours.
+        """
+        give_up_s = self._world.clock.now_s() + _ANSWERS_WAIT_S
+        while True:
+            task = self._tasks.get(task_id)
+            if task is None or task["status"] != "claimed":
+                return False
+            for line_id, substitute, units in substitutes.to_fetch(task):
+                await self._pause(_FIRST_WALK_S)
+                body = {
+                    "line_id": line_id, "barcode": substitute["barcode"],
+                    "bin": substitute["bin"], "quantity": units,
+                }  # fmt: skip
+                if not self._still_ours(await self._post(f"/v1/pick-tasks/{task_id}/scan", body)):
+                    return False
+                self._world.tally.substitutions["fetched"] += units
+            if not substitutes.is_waiting(self._tasks.get(task_id, task)):
+                return True
+            if self._world.clock.now_s() > give_up_s:
+                return True
+            await self._wait_for_answer(task_id)
+
+    async def _wait_for_answer(self, task_id: str) -> None:
+        def answered() -> bool:
+            task = self._tasks.get(task_id)
+            return (
+                task is None
+                or not substitutes.is_waiting(task)
+                or bool(substitutes.to_fetch(task))
+                or self._ready() is not None
+            )
+
+        if not await self._world.until(self._wake, answered, _TRIES_AGAIN_S):
+            # An event may be late: look at the task itself.
+            self._note(await self._session.get(f"/v1/pick-tasks/{task_id}"))
+        await self._serve_counter()
 
     def _still_ours(self, reply: Reply) -> bool:
         """A cancelled order's task is taken away from under the picker's hands."""

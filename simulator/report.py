@@ -44,7 +44,12 @@ class Tally:
     late: int = 0
     gave_up: Counter[str] = field(default_factory=Counter)
     rated: int = 0
+    # What was offered, answered and fetched in place of what was missing; and what was claimed.
+    substitutions: Counter[str] = field(default_factory=Counter)
+    claims: Counter[str] = field(default_factory=Counter)
     cancel_asked: Counter[str] = field(default_factory=Counter)
+    # Another door or another time, and what the answer was.
+    changes_asked: Counter[str] = field(default_factory=Counter)
 
     offers: Counter[str] = field(default_factory=Counter)
     riders: int = 0
@@ -182,7 +187,9 @@ class Tally:
                 "units": self.picked_units,
                 "short_units": self.short_units,
                 "released": self.released,
+                "substitutions": dict(sorted(self.substitutions.items())),
             },
+            "claims_by_status": dict(sorted(self.claims.items())),
             "offers": {
                 name: self.offers[name] for name in ("made", "accepted", "declined", "expired")
             },

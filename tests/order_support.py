@@ -26,6 +26,7 @@ from kit.db import Database
 from kit.ids import new_id
 from kit.money import Money
 from kit.relay import relay_batch
+from ledger import wallet
 from orders import deliveries, dispatching, picking
 from orders.checkout import CheckoutAnswer, CheckoutRequest, place_order
 from orders.deliveries import Proof
@@ -49,6 +50,7 @@ from payments.gateway import (
     VoidRequest,
 )
 from payments.gateway_cash import CashGateway
+from payments.gateway_wallet import WALLET, WalletGateway
 from payments.settings import PaymentSettings
 from riders import leases, shifts, trips
 from riders.model import Trip
@@ -154,9 +156,10 @@ class ScriptedGateway:
         return told
 
     async def list_operations(
-        self, *, cursor: str | None = None, limit: int = 200
+        self, *, cursor: str | None = None, limit: int = 200, since: datetime | None = None
     ) -> OperationPage:
-        return OperationPage(list(self.log), None)
+        lines = [line for line in self.log if since is None or line.at >= since]
+        return OperationPage(lines, None)
 
     async def close(self) -> None:
         return None
@@ -194,7 +197,13 @@ class Shop:
         async with self.database.begin() as conn:
             return await put_on_sale(conn, self.place.store, units, prices_minor or (6_000,))
 
-    async def quote(self, lines: dict[str, int], tip_minor: int = 0) -> str:
+    async def quote(
+        self,
+        lines: dict[str, int],
+        tip_minor: int = 0,
+        slot: datetime | None = None,
+        coupon: str | None = None,
+    ) -> str:
         request = QuoteRequest(
             user_id=self.customer_id,
             store_id=self.place.store.id,
@@ -202,6 +211,8 @@ class Shop:
             dropoff=Point(self.place.store.lat + 0.004, self.place.store.lon),
             address="1 Test Street",
             tip_minor=tip_minor,
+            slot=slot,
+            coupon=coupon,
         )
         async with self.database.begin() as conn:
             return await create_quote(conn, self.territory, self.settings, self.clock, request)
@@ -212,6 +223,8 @@ class Shop:
         *,
         key: str | None = None,
         method: PaymentMethod = PaymentMethod.CARD,
+        use_wallet: bool = False,
+        substitution: Substitution = Substitution.REFUND,
         body_hash: bytes = b"body",
     ) -> CheckoutAnswer:
         request = CheckoutRequest(
@@ -221,8 +234,9 @@ class Shop:
             quote_id=quote_id,
             method=method,
             token=None if method is PaymentMethod.COD else "tok_ok",
-            substitution=Substitution.REFUND,
+            substitution=substitution,
             tip_minor=None,
+            use_wallet=use_wallet,
         )
         return await place_order(self.database, self.gateways, self.settings, self.clock, request)
 
@@ -232,10 +246,15 @@ class Shop:
         *,
         tip_minor: int = 0,
         method: PaymentMethod = PaymentMethod.CARD,
+        use_wallet: bool = False,
+        substitution: Substitution = Substitution.REFUND,
+        slot: datetime | None = None,
     ) -> str:
         """Quote and check out; the order's id, whatever became of its payment."""
-        quote_id = await self.quote(lines, tip_minor)
-        await self.check_out(quote_id, method=method)
+        quote_id = await self.quote(lines, tip_minor, slot)
+        await self.check_out(
+            quote_id, method=method, use_wallet=use_wallet, substitution=substitution
+        )
         found = await self.rows("SELECT order_id FROM quotes WHERE id = :id", id=quote_id)
         return str(found[0]["order_id"])
 
@@ -247,12 +266,20 @@ class Shop:
         missing: dict[str, int] | None = None,
         tip_minor: int = 0,
         method: PaymentMethod = PaymentMethod.CARD,
+        use_wallet: bool = False,
+        substitution: Substitution = Substitution.REFUND,
     ) -> str:
         """An order driven to a stage; one of ``STAGES``."""
         if lines is None:
             (product,) = await self.stock(20)
             lines = {product.sku_id: 2}
-        order_id = await self.place_order(lines, tip_minor=tip_minor, method=method)
+        order_id = await self.place_order(
+            lines,
+            tip_minor=tip_minor,
+            method=method,
+            use_wallet=use_wallet,
+            substitution=substitution,
+        )
         await self.drive(order_id, stage, missing=missing)
         return order_id
 
@@ -306,7 +333,7 @@ class Shop:
                     await picking.short(
                         conn, task_id, self.picker_id, line["line_id"], gone, "not_found"
                     )
-            left = line["quantity"] - line["picked"] - gone
+            left = line["quantity"] - line["picked"] - line["missing"] - gone
             if left:
                 async with self.database.begin() as conn:
                     await picking.scan(
@@ -315,6 +342,19 @@ class Shop:
                     )  # fmt: skip
         async with self.database.begin() as conn:
             await picking.pack(conn, task_id, self.picker_id, 1, "A1")
+
+    async def credit(self, amount_minor: int) -> None:
+        """Put money into the customer's wallet."""
+        async with self.database.begin() as conn:
+            await wallet.give_credit(
+                conn, new_id("key"), self.customer_id, "INR", amount_minor, "test"
+            )
+
+    async def wallet(self) -> tuple[int, int]:
+        """(balance, held)."""
+        async with self.database.begin() as conn:
+            found = await wallet.read(conn, self.customer_id)
+        return (found[0].balance_minor, found[0].held_minor) if found else (0, 0)
 
     async def start_shift(self, rider_id: str | None = None) -> None:
         async with self.database.begin() as conn:
@@ -399,6 +439,7 @@ class Shop:
         trip = await self.trip(order_id)
         order = await self.order(order_id)
         owed = order["total_minor"] - order["refunded_minor"]
+        owed = max(0, owed - order["wallet_minor"])
         proof = Proof(order["delivery_code"], owed if order["gateway"] == CASH else None)
         async with self.database.begin() as conn:
             return await deliveries.complete(
@@ -487,5 +528,7 @@ async def open_shop(database: Database) -> Shop:
         travel={},
     )
     gateway = ScriptedGateway()
-    gateways = Gateways({CASH: CashGateway(), gateway.name: gateway}, PaymentSettings())
+    gateways = Gateways(
+        {CASH: CashGateway(), WALLET: WalletGateway(), gateway.name: gateway}, PaymentSettings()
+    )
     return Shop(database, place, territory, clock, customer_id, gateway, gateways)

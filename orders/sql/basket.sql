@@ -2,7 +2,7 @@
 --   $1 store id
 --   $2 product ids (text[])
 SELECT p.sku_id, p.name, p.tax_rate_bp, p.weight_g, r.price_minor, r.currency,
-       s.on_hand - s.reserved AS available
+       greatest(s.available, 0) AS available
 FROM prices r
 JOIN products p USING (sku_id)
 JOIN stock s ON s.store_id = r.store_id AND s.sku_id = r.sku_id

@@ -1,7 +1,9 @@
--- Orders of a city that still need a rider.
+-- Orders of a city that still need a rider; a scheduled one from the time on when it is picked.
 --   $1 city id
 SELECT o.id, o.store_id, o.status, o.version, o.lat, o.lon, o.placed_at, o.promised_high_at,
-       o.packed_at, o.tip_minor, o.gateway, o.total_minor - o.refunded_minor AS owed_minor,
+       o.slot_start, o.travel_s,
+       o.packed_at, o.tip_minor, o.gateway,
+       greatest(0, o.total_minor - o.wallet_minor - o.refunded_minor) AS owed_minor,
        t.status AS pick_status, t.claimed_at,
        (SELECT count(*) FROM order_lines l WHERE l.order_id = o.id) AS lines,
        (SELECT coalesce(sum(l.quantity), 0) FROM order_lines l WHERE l.order_id = o.id) AS units,
@@ -13,4 +15,5 @@ FROM orders o
 LEFT JOIN pick_tasks t ON t.order_id = o.id
 WHERE o.city_id = $1::text AND o.delivery_status = 'unassigned'
   AND o.status IN ('confirmed', 'picking', 'packed')
+  AND (o.pick_from IS NULL OR t.order_id IS NOT NULL)
 ORDER BY o.id LIMIT 2000

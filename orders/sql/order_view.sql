@@ -6,9 +6,15 @@ SELECT o.*, r.name AS rider_name, r.vehicle AS rider_vehicle, s.lat AS store_lat
             'line_id', l.line_id, 'sku_id', l.sku_id, 'name', l.name, 'quantity', l.quantity,
             'unit_price_minor', l.unit_price_minor, 'line_total_minor', l.line_total_minor,
             'tax_minor', l.tax_minor, 'picked_quantity', l.picked_quantity,
-            'missing_quantity', l.missing_quantity, 'refunded_minor', l.refunded_minor
+            'missing_quantity', l.missing_quantity, 'refunded_minor', l.refunded_minor,
+            'claimed_quantity', l.claimed_quantity
         ) ORDER BY l.n) FROM order_lines l WHERE l.order_id = o.id) AS lines,
-       (SELECT w.stars FROM ratings w WHERE w.order_id = o.id) AS stars
+       (SELECT coalesce(jsonb_agg(to_jsonb(u) ORDER BY u.id), '[]') FROM order_substitutions u
+        WHERE u.order_id = o.id) AS substitutions,
+       (SELECT w.stars FROM ratings w WHERE w.order_id = o.id) AS stars,
+       (SELECT jsonb_build_object('by', c.party, 'reason', c.reason, 'fee_minor', c.fee_minor,
+                                  'refund_minor', c.refund_minor)
+        FROM order_cancellations c WHERE c.order_id = o.id) AS cancellation
 FROM orders o
 JOIN stores s ON s.id = o.store_id
 LEFT JOIN riders r ON r.id = o.rider_id

@@ -4,7 +4,8 @@ SELECT s.open, s.paused_reason,
        (SELECT count(*) FROM pick_tasks t
         WHERE t.store_id = s.id AND t.status IN ('queued', 'claimed')) AS orders_ahead,
        (SELECT count(*) FROM orders o
-        WHERE o.city_id = s.city_id AND o.delivery_status = 'unassigned') AS orders_waiting,
+        WHERE o.city_id = s.city_id AND o.delivery_status = 'unassigned'
+          AND (o.pick_from IS NULL OR o.pick_from <= darkstore_now())) AS orders_waiting,
        (SELECT count(*) FROM users u
         WHERE u.role = 'picker' AND s.id = ANY (u.store_ids) AND u.disabled_at IS NULL) AS pickers,
        (SELECT count(*) FROM shifts h JOIN riders r ON r.id = h.rider_id

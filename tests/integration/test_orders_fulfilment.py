@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kit.db import Database
 from kit.errors import IllegalTransition, Invalid, NotFound
-from orders import deliveries, picking
+from orders import deliveries, picking, returns
 from orders.cancellation import cancel_as_customer, cancel_as_staff
 from orders.deliveries import Proof
 from orders.errors import (
@@ -382,11 +382,11 @@ async def test_a_failed_delivery_is_not_charged_and_comes_back(shop: Shop) -> No
     assert await shop.states(order_id) == ("undeliverable", "failed", "voided")
     assert await shop.stock_of(product.sku_id) == (17, 0)
     async with shop.database.begin() as conn:
-        await deliveries.take_back(conn, order_id, "usr_staff", restock=True)
+        await returns.take_back(conn, shop.settings.returns, order_id, "usr_staff")
     assert await shop.stock_of(product.sku_id) == (20, 0)
     with pytest.raises(IllegalTransition):
         async with shop.database.begin() as conn:
-            await deliveries.take_back(conn, order_id, "usr_staff", restock=True)
+            await returns.take_back(conn, shop.settings.returns, order_id, "usr_staff")
     assert await shop.balances(order_id) == {}
 
 

@@ -151,11 +151,11 @@ async def forget_what_the_gateway_took(shop: Shop) -> set[str]:
 
 
 async def post_unbalanced(shop: Shop) -> set[str]:
-    """A posting without its counterpart, past the constraint trigger."""
+    """A posting without its counterpart, past the triggers."""
     order_id = await shop.order_at("delivered")
     await execute(
         shop,
-        "ALTER TABLE ledger_postings DISABLE TRIGGER ledger_postings_sum_to_zero",
+        "ALTER TABLE ledger_postings DISABLE TRIGGER ledger_postings_complete",
         "INSERT INTO ledger_postings (transaction_id, n, account, amount_minor)"
         " SELECT id, 99, 'refunds', 5 FROM ledger_transactions"
         " WHERE order_id = :id AND kind = 'sale'",
@@ -246,11 +246,42 @@ async def never_sweep(shop: Shop) -> set[str]:
     return {"reservations_not_overdue"}
 
 
+async def ask_two_gateways(shop: Shop) -> set[str]:
+    """A fallback after a time-out: both attempts stand."""
+    order_id = await shop.order_at("confirmed")
+    await execute(
+        shop,
+        "DROP INDEX uq_payment_operations_live_authorise",
+        "INSERT INTO payment_operations (id, order_id, kind, gateway, method, amount_minor,"
+        " currency, status, attempt, next_attempt_at, created_at)"
+        " SELECT :new, order_id, kind, 'other', method, amount_minor, currency, 'unknown', 2,"
+        " next_attempt_at, created_at FROM payment_operations"
+        " WHERE order_id = :id AND kind = 'authorise'",
+        id=order_id, new=new_id("pay"),
+    )  # fmt: skip
+    return {"one_authorise_per_order"}
+
+
+async def forget_to_book_a_dispute(shop: Shop) -> set[str]:
+    """A webhook that moves the state, and nothing else."""
+    order_id = await shop.order_at("settled")
+    await execute(
+        shop,
+        "SELECT order_move(:id, 'payment', 'disputed', 'system', 'fraudulent')",
+        "INSERT INTO disputes (id, gateway, reference, payment_reference, order_id, amount_minor,"
+        " currency, status, opened_at)"
+        " SELECT :new, gateway, :new, :new, id, total_minor, currency, 'opened', darkstore_now()"
+        " FROM orders WHERE id = :id",
+        id=order_id, new=new_id("dsp"),
+    )  # fmt: skip
+    return {"disputes_match_ledger"}
+
+
 BUGS: tuple[Callable[[Shop], Awaitable[set[str]]], ...] = (
     oversell, lose_a_unit, skip_the_edge_trigger, forget_history, poll_with_a_cursor,
     number_without_a_lock, capture_twice, forget_what_the_gateway_took, post_unbalanced,
     sell_nothing, assign_twice, overload_a_rider, order_twice_from_one_quote, lose_a_pick_task,
-    never_sweep,
+    never_sweep, ask_two_gateways, forget_to_book_a_dispute,
 )  # fmt: skip
 
 
