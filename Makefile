@@ -11,7 +11,7 @@ $(STAMP): FORCE
 FORCE:
 endif
 
-.PHONY: help setup demo test check lint types contracts load lock clean
+.PHONY: help setup demo test check lint types contracts load chaos lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ contracts: $(STAMP) ## who may import whom
 
 load: $(STAMP) ## a minute of customers, pickers and riders against a system of its own
 	$(BIN)/python -m loadtests.run
+
+chaos: $(STAMP) ## everything breaks under traffic, and nothing may be lost (MINUTES=10 SEED=1)
+	$(BIN)/python -m loadtests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 lock: $(STAMP) ## compile the lock files anew
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 pyproject.toml --group dev -o requirements.lock

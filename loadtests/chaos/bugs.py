@@ -1,0 +1,122 @@
+"""Known bugs, patched into the running processes: a fault run must find each.
+
+``python -m loadtests.chaos.bugs NAME ARGUMENTS…`` is ``darkstore ARGUMENTS…`` with the bug in it.
+None of them shows without a fault: a system that is left alone works with all five.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+
+def relay_marks_first() -> None:
+    """The relay marks events as done, commits, and runs their consumers after that."""
+    from kit import crash_points, relay
+    from kit.db import Database
+    from kit.relay import BATCH, Consumer, OutboxEvent
+    from server.workers import outbox_relay
+
+    async def relay_batch(
+        database: Database, consumers: Mapping[str, Sequence[Consumer]], **_: object
+    ) -> list[OutboxEvent]:
+        async with database.begin() as conn:
+            events = [OutboxEvent(*row) for row in await relay._BATCH.all(conn, BATCH)]
+            if events:
+                await relay._DONE.run(conn, [event.id for event in events])
+        if events:
+            crash_points.reached("relay_before_commit")
+        async with database.begin() as conn:
+            for event in events:
+                await relay._consume(conn, event, consumers.get(event.type, ()))
+        return events
+
+    vars(outbox_relay)["relay_batch"] = relay_batch
+
+
+def new_key_for_a_second_try() -> None:
+    """An operation that is sent again gets a new key, so the gateway does it again."""
+    from kit.ids import new_id
+    from orders import payment_flow
+
+    send = payment_flow._send
+
+    async def resend(gateway: Any, operation: Any, *rest: Any, **named: Any) -> Any:
+        if operation.attempts > 1:
+            operation = replace(operation, id=new_id("pay"))
+        return await send(gateway, operation, *rest, **named)
+
+    payment_flow._send = resend
+
+
+def time_out_means_no() -> None:
+    """A payment that was not answered counts as failed."""
+    from payments import gateway_sandbox
+    from payments.gateway import GatewayOutcome, OutcomeStatus
+
+    authorise = gateway_sandbox.SandboxGateway.authorise
+
+    async def hasty(self: Any, *arguments: Any, **named: Any) -> GatewayOutcome:
+        outcome = await authorise(self, *arguments, **named)
+        if outcome.status is OutcomeStatus.UNKNOWN:
+            return replace(outcome, status=OutcomeStatus.FAILED, code="timeout")
+        return outcome
+
+    gateway_sandbox.SandboxGateway.authorise = hasty  # type: ignore[method-assign]
+
+
+def forgets_keys() -> None:
+    """Idempotency keys are neither looked up nor kept (checkout has its own)."""
+    from kit import idempotency
+
+    async def find(*_: object) -> None:
+        return None
+
+    async def store(*_: object) -> None:
+        return None
+
+    vars(idempotency).update(find=find, store=store)
+
+
+def commits_lazily() -> None:
+    """``synchronous_commit`` is off: the answer leaves before the commit is safe."""
+    import asyncpg
+
+    def lazily(function: Callable[..., Any]) -> Callable[..., Any]:
+        def with_setting(*arguments: Any, **named: Any) -> Any:
+            settings = {**(named.pop("server_settings", None) or {}), "synchronous_commit": "off"}
+            return function(*arguments, **named, server_settings=settings)
+
+        return with_setting
+
+    asyncpg.connect = lazily(asyncpg.connect)
+    asyncpg.create_pool = lazily(asyncpg.create_pool)
+
+
+# By bug: what turns red, of `darkstore verify` or of the judge.
+CAUGHT_BY: Mapping[str, tuple[str, ...]] = {
+    "relay_marks_first": ("pick_tasks_match_orders",),
+    "new_key_for_a_second_try": ("captures_agree_with_gateway",),
+    "time_out_means_no": ("captures_agree_with_gateway",),
+    "forgets_keys": ("acknowledged stock bookings took effect once",),
+    "commits_lazily": ("acknowledged orders are as told",),
+}
+
+BUGS = (
+    relay_marks_first, new_key_for_a_second_try, time_out_means_no, forgets_keys, commits_lazily,
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Patch the named bug in and become the program."""
+    name, *rest = arguments
+    {bug.__name__: bug for bug in BUGS}[name]()
+    sys.argv = ["darkstore", *rest]
+    runpy.run_module("server.cli", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
