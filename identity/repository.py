@@ -1,7 +1,10 @@
-"""Every query of identity.  Functions take the transaction's connection and never commit."""
+"""Every query of identity.  Functions take the transaction's connection and never commit, except
+``add_guest``, which is one statement.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -9,11 +12,13 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from identity.model import Role, User
-from identity.tables import users
+from identity.tables import refresh_tokens, users
+from kit.db import Database
 from kit.ids import new_id
 from kit.sql import load
 
 _LOCK_REFRESH_TOKEN = load("identity", "lock_refresh_token")
+_OPEN_GUEST = load("identity", "open_guest")
 _OPEN_SESSION = load("identity", "open_session")
 _ROTATE = load("identity", "rotate")
 _REVOKE_SESSIONS = load("identity", "revoke_sessions")
@@ -37,6 +42,7 @@ class PresentedRefreshToken:
     session_id: str
     user_id: str
     used: bool
+    just_used: bool
     revoked: bool
     expired: bool
 
@@ -70,6 +76,17 @@ async def add_user(
         .returning(users.c.id)
     )
     return user_id
+
+
+async def add_guest(
+    database: Database, name: str, token_hash: bytes, life_s: float
+) -> tuple[str, str]:
+    """(user id, session id) of a new guest with an open session, committed."""
+    user_id, session_id = new_id("usr"), new_id("ses")
+    await database.pool.execute(
+        _OPEN_GUEST.text, user_id, name, Role.GUEST.value, session_id, token_hash, float(life_s)
+    )
+    return user_id, session_id
 
 
 async def account_by_email(conn: AsyncConnection, email: str) -> Account | None:
@@ -128,19 +145,35 @@ async def open_session(
 
 
 async def lock_refresh_token(
-    conn: AsyncConnection, token_hash: bytes
+    conn: AsyncConnection, token_hash: bytes, grace_s: float
 ) -> PresentedRefreshToken | None:
-    """The token with its session, locked until the transaction ends; None if it never was."""
-    row = await _LOCK_REFRESH_TOKEN.first(conn, token_hash)
+    """The token with its session, locked until the transaction ends; None if it never was.
+
+    One that was used within the last ``grace_s`` virtual seconds is ``just_used``.
+    """
+    row = await _LOCK_REFRESH_TOKEN.first(conn, token_hash, float(grace_s))
     if row is None:
         return None
     return PresentedRefreshToken(
         session_id=row.session_id,
         user_id=row.user_id,
         used=row.used,
+        just_used=row.just_used,
         revoked=row.revoked,
         expired=row.expired,
     )
+
+
+async def unused_refresh_tokens(
+    conn: AsyncConnection, token_hashes: Collection[bytes]
+) -> set[bytes]:
+    """Those that were issued and not used yet.  Whoever holds the session's lock may rely on it."""
+    found = await conn.scalars(
+        select(refresh_tokens.c.token_hash).where(
+            refresh_tokens.c.token_hash.in_(token_hashes), refresh_tokens.c.used_at.is_(None)
+        )
+    )
+    return {bytes(token_hash) for token_hash in found}
 
 
 async def rotate(

@@ -40,6 +40,9 @@ class IdentitySettings(BaseModel):
     audience: str = Field(default="darkstore-api", min_length=1)
     access_life_s: int = Field(default=15 * 60, ge=10)
     session_life_s: int = Field(default=30 * 24 * 3600, ge=60)
+    # Real seconds after its use in which a refresh token may be presented again, for a client that
+    # never got the answer: a client's deadline and an outage fit in.  0: not at all.
+    refresh_grace_s: int = Field(default=60, ge=0, le=600)
     argon2: Argon2Settings = Argon2Settings()
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,18 @@ ALGORITHM = "HS256"
 # Clocks of processes share their anchors; this covers the few milliseconds between machines.
 LEEWAY_S = 2.0
 TOKEN_MAX_CHARACTERS = 4096
+# Verified tokens that are kept: checking a signature again costs as much as a query.
+KNOWN_MAX = 20_000
 _REQUIRED = ["iss", "aud", "sub", "sid", "role", "iat", "exp"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What a token with a good signature says; virtual POSIX seconds."""
+
+    actor: Actor
+    issued_s: float
+    expires_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,10 @@ class Tokens:
         if settings.jwt_previous_secret is not None:
             previous = settings.jwt_previous_secret.get_secret_value().encode()
             self._keys.setdefault(key_id(previous), previous)
+        # The current one first.
+        self._successor_keys = [_successor_key(key) for key in self._keys.values()]
+        # By the whole token: what is not equal to the last character is verified anew.
+        self._known: dict[str, _Proof] = {}
 
     def access(self, actor: Actor) -> str:
         """A token that proves ``actor`` for ``access_life_s`` virtual seconds."""
@@ -65,12 +81,34 @@ class Tokens:
             claims["cities"] = sorted(actor.city_ids)
         if actor.rider_id is not None:
             claims["rider"] = actor.rider_id
-        return jwt.encode(
+        token = jwt.encode(
             claims, self._keys[self._key_id], algorithm=ALGORITHM, headers={"kid": self._key_id}
         )
+        self._remember(token, _Proof(actor, now_s, now_s + self._settings.access_life_s))
+        return token
 
     def verify(self, token: str) -> Actor:
         """The actor of an access token.  Raises ``TokenInvalid`` or ``TokenExpired``."""
+        proof = self._known.get(token) or self._proof(token)
+        now_s = self._clock.now_s()
+        if not now_s < proof.expires_s + LEEWAY_S:
+            raise TokenExpired("Your access token has expired; refresh it.")
+        if not proof.issued_s <= now_s + LEEWAY_S:
+            raise _invalid()
+        return proof.actor
+
+    def successor(self, token: str) -> RefreshToken:
+        """What a refresh token is exchanged for: always the same, and only we can tell what.
+
+        An answer that got lost can thus be given again although only hashes are stored.
+        """
+        return self.successors(token)[0]
+
+    def successors(self, token: str) -> list[RefreshToken]:
+        """The successor under the current secret, and that under the one before."""
+        return [_derived(key, token) for key in self._successor_keys]
+
+    def _proof(self, token: str) -> _Proof:
         claims = self._claims(token)
         try:
             expires_s, issued_s = float(claims["exp"]), float(claims["iat"])
@@ -84,12 +122,14 @@ class Tokens:
             )
         except (TypeError, ValueError) as error:
             raise _invalid() from error
-        now_s = self._clock.now_s()
-        if not now_s < expires_s + LEEWAY_S:
-            raise TokenExpired("Your access token has expired; refresh it.")
-        if not issued_s <= now_s + LEEWAY_S:
-            raise _invalid()
-        return actor
+        proof = _Proof(actor, issued_s, expires_s)
+        self._remember(token, proof)
+        return proof
+
+    def _remember(self, token: str, proof: _Proof) -> None:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[token] = proof
 
     def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > TOKEN_MAX_CHARACTERS:
@@ -122,7 +162,19 @@ def key_id(secret: bytes) -> str:
 
 def new_refresh_token() -> RefreshToken:
     """256 random bits."""
-    text = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+    return _refresh_token(secrets.token_bytes(32))
+
+
+def _successor_key(secret: bytes) -> bytes:
+    return hashlib.sha256(b"darkstore refresh successor\0" + secret).digest()
+
+
+def _derived(key: bytes, token: str) -> RefreshToken:
+    return _refresh_token(hmac.digest(key, refresh_hash(token), "sha256"))
+
+
+def _refresh_token(bits: bytes) -> RefreshToken:
+    text = base64.urlsafe_b64encode(bits).rstrip(b"=").decode()
     return RefreshToken(text, refresh_hash(text))
 
 

@@ -52,6 +52,30 @@ class OrderStatus(EventData, frozen=True):
     rider: RiderCard | None = None
 
 
+class SlotWindow(EventData, frozen=True, rename={"from_": "from"}):
+    from_: datetime
+    to: datetime
+
+
+class OrderPromise(EventData, frozen=True):
+    """The order is promised for another time, or goes to another door; not which one."""
+
+    reason: Literal["rescheduled", "address_changed"]
+    promised_at: Promise
+    scheduled: SlotWindow | None
+    status: str
+    delivery_status: str
+    payment_status: str
+    version: int
+
+
+class CheckoutRefused(EventData, frozen=True):
+    """A checkout that had waited for the database was refused; there is no order."""
+
+    code: str
+    detail: str
+
+
 class OrderLine(EventData, frozen=True):
     line_id: str
     sku_id: str
@@ -60,10 +84,55 @@ class OrderLine(EventData, frozen=True):
     refunded_minor: int
 
 
+class OrderSubstitution(EventData, frozen=True):
+    """A substitute: offered, decided, picked.  ``price_minor`` is what all of it costs with tax;
+    ``fallback`` is applied when nobody has answered by ``deadline_at``.
+    """
+
+    id: str
+    line_id: str
+    sku_id: str
+    name: str
+    quantity: int
+    picked_quantity: int
+    status: Literal["proposed", "approved", "rejected", "picked", "withdrawn"]
+    price_minor: int
+    charged_minor: int
+    fallback: Literal["refund", "best_match"]
+    deadline_at: datetime | None = None
+
+
+class OrderClaim(EventData, frozen=True):
+    """What became of a claim; ``refund_to`` once it is approved."""
+
+    id: str
+    kind: str
+    status: Literal["open", "approved", "rejected"]
+    refunded_minor: int
+    refund_to: str | None = None
+    reason: str | None = None
+
+
 class OrderRider(EventData, frozen=True):
     """Who carries the order now; ``null`` when nobody does any more."""
 
     rider: RiderCard | None
+
+
+class PickSubstitute(EventData, frozen=True):
+    """What may go into the bag in place of missing units of a line."""
+
+    id: str
+    sku_id: str
+    name: str
+    quantity: int
+    picked: int
+    missing: int
+    bin: str
+    temperature: str
+    barcode: str
+    status: str
+    deadline_at: datetime | None
 
 
 class PickLine(EventData, frozen=True):
@@ -76,6 +145,9 @@ class PickLine(EventData, frozen=True):
     bin: str | None
     temperature: str | None
     barcode: str | None
+    # A customer is being asked about one of the substitutes.
+    waiting: bool = False
+    substitutes: tuple[PickSubstitute, ...] = msgspec.field(default_factory=tuple)
 
 
 class PickTaskChanged(EventData, frozen=True):
@@ -105,6 +177,30 @@ class StockChanged(EventData, frozen=True):
     on_hand: int
     reserved: int
     available: int
+
+
+class StockLow(EventData, frozen=True):
+    """A product has run low; said again only after it has risen above ``threshold``."""
+
+    sku_id: str
+    available: int
+    threshold: int
+
+
+class StockShort(EventData, frozen=True):
+    """A count found ``short`` units fewer than orders hold; ``order_ids`` may be picked short."""
+
+    sku_id: str
+    short: int
+    order_ids: tuple[str, ...]
+
+
+class StockBack(EventData, frozen=True):
+    """A product is there again, and these stock alerts have been fired."""
+
+    sku_id: str
+    available: int
+    alert_ids: tuple[str, ...]
 
 
 class TripStop(EventData, frozen=True):
@@ -151,6 +247,12 @@ class TripChanged(EventData, frozen=True):
     pay: Money
 
 
+class RiderCash(EventData, frozen=True):
+    """The cash in the rider's hands now, one amount a currency."""
+
+    held: tuple[Money, ...]
+
+
 class CityOrderChanged(EventData, frozen=True):
     order_id: str
     status: str
@@ -172,14 +274,22 @@ class CityRiderChanged(EventData, frozen=True):
 
 EVENT_TYPES: Final[Mapping[str, tuple[ChannelKind, type[EventData]]]] = {
     "order.status": (ChannelKind.ORDER, OrderStatus),
+    "order.promise": (ChannelKind.ORDER, OrderPromise),
     "order.line": (ChannelKind.ORDER, OrderLine),
     "order.rider": (ChannelKind.ORDER, OrderRider),
+    "order.substitution": (ChannelKind.ORDER, OrderSubstitution),
+    "order.claim": (ChannelKind.ORDER, OrderClaim),
+    "checkout.refused": (ChannelKind.ORDER, CheckoutRefused),
     "pick_task.changed": (ChannelKind.STORE, PickTaskChanged),
     "rider.at_store": (ChannelKind.STORE, RiderAtStore),
     "stock.changed": (ChannelKind.STORE, StockChanged),
+    "stock.low": (ChannelKind.STORE, StockLow),
+    "stock.short": (ChannelKind.STORE, StockShort),
+    "stock.back": (ChannelKind.STORE, StockBack),
     "offer.made": (ChannelKind.RIDER, OfferMade),
     "offer.closed": (ChannelKind.RIDER, OfferClosed),
     "trip.changed": (ChannelKind.RIDER, TripChanged),
+    "rider.cash": (ChannelKind.RIDER, RiderCash),
     "order.changed": (ChannelKind.CITY, CityOrderChanged),
     "rider.changed": (ChannelKind.CITY, CityRiderChanged),
 }

@@ -66,7 +66,9 @@ class PostgresHistory:
         try:
             async with asyncio.timeout(self._deadline_s):
                 rows = await self._pool.fetch(query, *arguments)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (
+            asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
+        ) as error:  # fmt: skip
             raise StreamUnavailable(
                 f"Postgres did not answer for the history: {type(error).__name__}."
             ) from error

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import tempfile
 from collections.abc import Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 from kit import log
 from kit.engines.errors import EngineError
+from server import cli_ledger
 from server.settings import SettingsError
 
 app = typer.Typer(
@@ -163,11 +165,13 @@ def serve(
 @app.command()
 def worker(name: str) -> None:
     """One background process: one of the names in server/work.py."""
+    import uvloop
+
     from server.work import work
 
     # Whatever else is raised is a bug: it ends the process with its traceback in the log.
     try:
-        code = asyncio.run(work(name))
+        code = uvloop.run(work(name))
     except (EngineError, SettingsError) as error:
         typer.echo(f"darkstore: {error}", err=True)
         code = 1
@@ -200,6 +204,83 @@ def verify(
 
     log.configure("WARNING", process="verify")
     _run(commands.verify_data(data_dir, acknowledged, as_json=as_json))
+
+
+@app.command()
+def reconcile(
+    gateway: Annotated[str | None, typer.Option(help="This gateway alone.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every capture and refund of the gateways' own logs against ours; exit 1 if any differ."""
+    from server.cli_reconcile import reconcile_all
+
+    log.configure("WARNING", process="reconcile")
+    _run(reconcile_all(data_dir, gateway, as_json=as_json))
+
+
+outbox = typer.Typer(help="Events that no consumer could take.", no_args_is_help=True)
+app.add_typer(outbox, name="outbox")
+Stream = Annotated[str | None, typer.Option(help="Of one stream alone, such as order:ord_….")]
+
+
+@outbox.command("dead")
+def outbox_dead(stream: Stream = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the dead letters."""
+    from server.cli_outbox import show_dead
+
+    log.configure("WARNING", process="outbox")
+    _run(show_dead(data_dir, stream, as_json=as_json))
+
+
+@outbox.command("replay")
+def outbox_replay(
+    stream: Stream = None,
+    outbox_id: Annotated[int | None, typer.Option("--id", help="One event, by its id.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the consumers of dead letters again (of all of them, without an option)."""
+    from server.cli_outbox import replay_dead
+
+    log.configure("WARNING", process="outbox")
+    _run(replay_dead(data_dir, stream, outbox_id, as_json=as_json))
+
+
+app.add_typer(cli_ledger.app, name="ledger")
+
+
+class Benchmark(StrEnum):
+    """What can be measured."""
+
+    CHECKOUT = "checkout"
+    API = "api"
+
+
+@app.command()
+def bench(
+    name: Benchmark,
+    seconds: Annotated[float, typer.Option(help="How long each round takes.", min=0.5)] = 8.0,
+    connections: Annotated[int, typer.Option(help="Connections that ask at once.", min=1)] = 16,
+    rounds: Annotated[int, typer.Option(help="Rounds of each kind, in turns.", min=1)] = 3,
+    lines: Annotated[int, typer.Option(help="Products in a basket (checkout).", min=1)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """A benchmark with its reference, on fresh engines; exit 1 if a goal is missed."""
+    import uvloop
+
+    from server import bench as benchmarks
+
+    log.configure("WARNING", process="bench")
+    # As the server runs: what is measured should not be asyncio's own loop.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    with tempfile.TemporaryDirectory(prefix="darkstore-bench-") as fresh:
+        _run(
+            benchmarks.run(
+                name.value, Path(fresh), seconds=seconds, connections=connections, rounds=rounds,
+                lines=lines, as_json=as_json,
+            )
+        )  # fmt: skip
 
 
 @app.command()

@@ -38,6 +38,7 @@ from kit.errors import (
     TooLarge,
     Unauthenticated,
 )
+from server.card_numbers import CardNumberRefused
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,7 @@ ERRORS_MAX = 20
 
 # Most specific first: the first class of which the error is an instance gives the status.
 STATUS: tuple[tuple[type[DarkstoreError], int], ...] = (
+    (CardNumberRefused, 400),
     (RateLimited, 429),
     (Busy, 503),
     (TooLarge, 413),
@@ -137,6 +139,7 @@ def _is_lost_database(error: Exception, state: str | None) -> bool:
         error,
         asyncpg.PostgresConnectionError
         | asyncpg.InterfaceError
+        | asyncpg.InternalClientError
         | ConnectionError
         | socket.gaierror,
     )

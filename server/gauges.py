@@ -31,6 +31,14 @@ _PLAIN = {
     "payments_unknown": Gauge(
         "darkstore_payments_unknown", "Payment operations that were asked and not answered."
     ),
+    "payment_alerts_open": Gauge(
+        "darkstore_payment_alerts_open", "Alerts about payments that nobody has resolved."
+    ),
+    "disputes_open": Gauge("darkstore_disputes_open", "Disputes that the bank has not decided."),
+    "reconciliation_differences": Gauge(
+        "darkstore_reconciliation_differences",
+        "Differences from the gateways' own logs that nobody has resolved.",
+    ),
     "riders_on_shift": Gauge("darkstore_riders_on_shift", "Riders on shift."),
     "trips_active": Gauge("darkstore_trips_active", "Trips that are being ridden."),
 }

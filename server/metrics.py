@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
+
+from payments.routing import BreakerState
+
+log = structlog.get_logger(__name__)
 
 HTTP_REQUESTS = Counter(
     "darkstore_http_requests_total",
@@ -21,6 +26,11 @@ TRANSACTION_RETRIES = Counter(
     "Transactions that were run again, by SQLSTATE.",
     ("sqlstate",),
 )
+CHECKOUT_BATCHES = Histogram(
+    "darkstore_checkout_batch_members",
+    "Checkouts that were committed in one transaction.",
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
 RATE_LIMITED = Counter(
     "darkstore_rate_limited_total", "Requests refused by a rate limit, by its name.", ("limit",)
 )
@@ -33,3 +43,28 @@ WEBHOOKS = Counter(
     "Webhooks of payment gateways, by what became of them.",
     ("gateway", "outcome"),
 )
+CIRCUIT = Gauge(
+    "darkstore_payment_gateway_circuit",
+    "Whether this process leaves a gateway alone: 0 closed, 1 open.  A probe decides.",
+    ("gateway",),
+)
+CIRCUIT_OPENINGS = Counter(
+    "darkstore_payment_gateway_circuit_openings_total",
+    "Times that this process began to leave a gateway alone.",
+    ("gateway",),
+)
+PAYMENT_ALERTS = Counter(
+    "darkstore_payment_alerts_total", "Alerts about payments, by kind.", ("gateway", "kind")
+)
+CARD_NUMBERS = Counter(
+    "darkstore_card_numbers_refused_total", "Requests refused because they held a card number."
+)
+
+
+def show_circuit(gateway: str, state: BreakerState) -> None:
+    """What ``payments.routing.Breakers`` tells of every change."""
+    opened = state is BreakerState.OPEN
+    CIRCUIT.labels(gateway).set(opened)
+    if opened:
+        CIRCUIT_OPENINGS.labels(gateway).inc()
+    log.warning("payment_circuit", gateway=gateway, state=state.value)

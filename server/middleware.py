@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.errors import Busy
 from kit.ids import ID_PATTERN, new_id
+from server.card_numbers import holds_card_number
 from server.errors import Problem, RequestTimeout, internal_error, log_bug, problem_of
 from server.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 
@@ -120,7 +121,8 @@ class Shell:
 
 def _request_id(scope: Scope) -> str:
     offered = Headers(scope=scope).get("x-request-id", "")
-    return offered if _REQUEST_ID.fullmatch(offered) else new_id("req")
+    usable = _REQUEST_ID.fullmatch(offered) and not holds_card_number(offered)
+    return offered if usable else new_id("req")
 
 
 def _dress(headers: MutableHeaders, request_id: str) -> None:

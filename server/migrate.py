@@ -27,6 +27,7 @@ import kit.clock
 import kit.idempotency
 import kit.outbox
 import ledger.tables
+import notify.tables
 import orders.tables
 import payments.tables
 import riders.tables
@@ -35,6 +36,7 @@ from kit.db import Database, metadata
 from kit.sql import json_parameter
 from ledger.chart import CHART
 from orders.model import edges
+from server import database_role
 
 METADATA = metadata
 TABLE_MODULES = (
@@ -44,12 +46,13 @@ TABLE_MODULES = (
     kit.idempotency,
     kit.outbox,
     ledger.tables,
+    notify.tables,
     orders.tables,
     payments.tables,
     riders.tables,
     stores.tables,
 )
-ROUTINE_PACKAGES = ("kit", "stores", "orders", "ledger")
+ROUTINE_PACKAGES = ("kit", "stores", "payments", "orders", "ledger")
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION (\w+)", re.MULTILINE)
@@ -94,17 +97,21 @@ async def migrate(database: Database, revision: str = "head") -> None:
         for _name, script in routines():
             await _apply(conn, script)
         await _reference_data(conn)
+        await database_role.prepare(conn)
 
 
 async def downgrade(database: Database, revision: str) -> None:
-    """Step back to ``revision`` (``base`` for an empty database)."""
+    """Step back to ``revision`` (``base`` for an empty database).
+
+    The routines go, with their triggers: they belong to the present tables.  ``migrate`` of the
+    code to which one steps back puts its own in place.
+    """
     async with database.begin() as conn:
         await conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        for _name, script in routines():
+            for function in _FUNCTION.findall(script):
+                await conn.execute(text(f"DROP FUNCTION IF EXISTS {function} CASCADE"))
         await conn.run_sync(lambda sync: command.downgrade(_config(sync), revision))
-        if revision == "base":
-            for _name, script in routines():
-                for function in _FUNCTION.findall(script):
-                    await conn.execute(text(f"DROP FUNCTION IF EXISTS {function}"))
 
 
 async def differences(database: Database) -> list[object]:

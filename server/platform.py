@@ -21,6 +21,7 @@ from kit.clock import set_speed
 from kit.db import Database
 from kit.engines import ChildCommand, engines, running_instance
 from kit.ports import free_port, is_free
+from server.gateways import WIRE_SECRETS, WIRES, sandbox_environment, wires_file
 from server.migrate import migrate
 from server.settings import Settings, load_settings
 from server.work import WORKERS
@@ -40,6 +41,7 @@ class Platform:
     environment: Mapping[str, str]
     http_port: int
     provider_port: int
+    wire_ports: Mapping[str, int]
     embedded: bool
 
     @property
@@ -65,22 +67,36 @@ async def platform(
         data_dir.mkdir(parents=True, exist_ok=True)
         http_port = port or _preferred_port(DEFAULT_PORT)
         provider_port = free_port()
+        wire_ports = {wire: free_port() for wire in WIRES}
         environment = {
             **_secrets(data_dir),
             "DATABASE_URL": running.database_url,
             "REDIS_URL": running.redis_url,
             "DARKSTORE_PAYMENTS__SANDBOX_URL": f"http://127.0.0.1:{provider_port}",
+            **sandbox_environment(wire_ports),
             "DARKSTORE_INSTANCE": secrets.token_hex(8),
+            "DARKSTORE_SPOOL__DIRECTORY": str(data_dir / "spool"),
         }
         settings = settings_from(environment)
         await _prepare(running.database_url, speed)
         _write_private(
             data_dir / "addresses.json",
-            {"http_port": http_port, "provider_port": provider_port, "pid": os.getpid()},
+            {
+                "http_port": http_port,
+                "provider_port": provider_port,
+                "wire_ports": wire_ports,
+                "pid": os.getpid(),
+            },
         )
         try:
             yield Platform(
-                data_dir, settings, environment, http_port, provider_port, running.embedded
+                data_dir,
+                settings,
+                environment,
+                http_port,
+                provider_port,
+                wire_ports,
+                running.embedded,
             )
         finally:
             if speed is not None:
@@ -100,12 +116,14 @@ async def attached(data_dir: Path, *, prepared: bool = True) -> AsyncIterator[Se
             **_secrets(data_dir),
             "DATABASE_URL": running.database_url,
             "REDIS_URL": running.redis_url,
+            **sandbox_environment({}),
         }
         if found is not None:
             addresses = orjson.loads((data_dir / "addresses.json").read_bytes())
             environment["DARKSTORE_PAYMENTS__SANDBOX_URL"] = (
                 f"http://127.0.0.1:{addresses['provider_port']}"
             )
+            environment |= sandbox_environment(addresses.get("wire_ports", {}))
         elif prepared:
             await _prepare(running.database_url, None)
         yield settings_from(environment)
@@ -143,8 +161,10 @@ def _secrets(data_dir: Path) -> dict[str, str]:
     path = data_dir / "secrets.json"
     names = (
         "DARKSTORE_IDENTITY__JWT_SECRET",
+        "DARKSTORE_NOTIFY__WEBHOOKS__MASTER_SECRET",
         "DARKSTORE_PAYMENTS__SANDBOX_API_KEY",
         "DARKSTORE_PAYMENTS__SANDBOX_WEBHOOK_SECRET",
+        *WIRE_SECRETS,
     )
     kept: dict[str, str] = orjson.loads(path.read_bytes()) if path.exists() else {}
     found = {
@@ -183,6 +203,7 @@ def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:
             "--webhook-url", webhook_url,
             "--secret-file", str(_file(place, "webhook-secret", "SANDBOX_WEBHOOK_SECRET")),
             "--api-key-file", str(_file(place, "api-key", "SANDBOX_API_KEY")),
+            "--wires-file", str(_wires(place)),
         ),
         env=env, cwd=ROOT, log_path=log_dir / "provider.log",
         ready=_answers(f"http://127.0.0.1:{place.provider_port}/healthz"),
@@ -202,6 +223,7 @@ def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:
             log_path=log_dir / f"{name}.log",
         )
         for name in WORKERS
+        if name != "bus_publisher" or place.settings.bus.url is not None
     ]  # fmt: skip
     return [provider, server, *workers]
 
@@ -216,6 +238,13 @@ def _file(place: Platform, name: str, variable: str) -> Path:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(place.environment[f"DARKSTORE_PAYMENTS__{variable}"])
+    return path
+
+
+def _wires(place: Platform) -> Path:
+    path = place.data_dir / "provider-wires.json"
+    webhooks = f"{place.base_url}/v1/webhooks/payments"
+    _write_private(path, wires_file(place.environment, place.wire_ports, webhooks))
     return path
 
 

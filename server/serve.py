@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from identity.service import Identity
 from kit.signals import stop_event
+from orders.spool import CheckoutSpool
 from realtime.history import LayeredHistory
 from realtime.history_postgres import PostgresHistory
 from realtime.history_redis import RedisHistory
@@ -27,6 +28,9 @@ from riders.locations import PositionIngest
 from server.api import auth
 from server.api.stream import uvicorn_options
 from server.app import create_app
+from server.availability_metrics import watch_availability
+from server.checkouts import QueuedCheckouts
+from server.database_watch import DatabaseWatch
 from server.gateway import serve_gateway
 from server.gauges import watch_system
 from server.settings import Settings
@@ -121,8 +125,36 @@ async def serve(settings: Settings, host: str, port: int) -> None:
             **uvicorn_options(live.stream.limits),
         )
         server = _Server(config)
-        background = (live.run(), watch_system(services.database))
-        await _beside(server.serve(sockets=[listener]), server.leave, *background)
+        background = [
+            live.run(),
+            watch_system(services.database),
+            watch_availability(services.redis),
+        ]
+        async with queued_checkouts(services) as queue:
+            if queue is not None:
+                app.state.checkouts = queue
+                background.append(queue.run())
+            await _beside(server.serve(sockets=[listener]), server.leave, *background)
+
+
+@asynccontextmanager
+async def queued_checkouts(services: Services) -> AsyncIterator[QueuedCheckouts | None]:
+    """Checkouts with this machine's disk behind them; None where there is no directory for it.
+
+    Raises OSError when the directory cannot be used.
+    """
+    settings = services.settings.spool
+    if settings.directory is None:
+        yield None
+        return
+    assert services.settings.database_url, "the caller has started the engines"
+    spool = await CheckoutSpool.open(settings.directory, settings)
+    try:
+        yield QueuedCheckouts(
+            services, spool, DatabaseWatch(services.settings.database_url, services.database)
+        )
+    finally:
+        await spool.close()
 
 
 async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,7 +17,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from identity.settings import IdentitySettings
 from kit.db import STATEMENT_TIMEOUT_S
+from kit.event_bus import BusSettings
+from ledger.settings import LedgerSettings
+from notify.settings import NotifySettings
 from orders.settings import OrderSettings
+from orders.spool import SpoolSettings
 from payments.settings import PaymentSettings
 from riders.settings import RiderSettings
 from stores.settings import StoreSettings
@@ -105,17 +110,25 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("REDIS_URL", "redis_url")
     )
     database_pool_size: int = Field(default=16, ge=2, le=200)
+    # The role that every connection takes (server/database_role.py); empty for the account's own.
+    database_role: str = Field(default="darkstore_app", pattern="^([a-z_][a-z0-9_]*)?$")
     redis_pool_size: int = Field(default=50, ge=2, le=1000)
     # Whose server this is: `up` must not take another system's answer for its own.
     instance: str = Field(default="", max_length=64)
+    # Fault runs alone set it: the folder in which `kit.crash_points` are armed.
+    crash_points: Path | None = None
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     http: HttpSettings = HttpSettings()
     # One nested class a feature.
+    bus: BusSettings = BusSettings()
     identity: IdentitySettings
+    notify: NotifySettings = NotifySettings()
+    ledger: LedgerSettings = LedgerSettings()
     orders: OrderSettings = OrderSettings()
     payments: PaymentSettings = PaymentSettings()
     riders: RiderSettings = RiderSettings()
+    spool: SpoolSettings = SpoolSettings()
     stores: StoreSettings = StoreSettings()
 
     @model_validator(mode="after")
@@ -123,9 +136,9 @@ class Settings(BaseSettings):
         """What must hold between features; each feature checks its own."""
         if self.riders.offer_life_s * 4 > self.orders.quote_life_s:
             raise ValueError("riders.offer_life_s must leave room for several offers in a promise")
-        if self.payments.deadline_s >= self.http.request_deadline_s:
+        if self.payments.checkout_deadline_s >= self.http.request_deadline_s:
             raise ValueError(
-                "payments.deadline_s must be shorter than http.request_deadline_s,"
+                "payments.deadline_s (1.5 of it) must be shorter than http.request_deadline_s,"
                 " or a slow gateway is answered by a time-out of ours"
             )
         return self

@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from identity.model import Actor, Role
 from identity.service import Identity
 from kit.sql import load
-from kit.wire import rfc3339
+from kit.wire import money, rfc3339
+from ledger import rider_cash
 from orders.access import may_act_in_store, may_see_order
+from orders.queued import outcome_view, was_queued
 from orders.views import shape_order
 from realtime.channels import Channel, ChannelKind
 from realtime.ports import Point, Ports, PositionReply, Principal, Snapshot
@@ -115,7 +117,9 @@ class _Channels:
                 return actor.role in _OPS and actor.may_act_in_city(channel.id)
             case ChannelKind.ORDER:
                 async with self._services.database.begin() as conn:
-                    return await may_see_order(conn, actor, channel.id)
+                    return await may_see_order(conn, actor, channel.id) or await was_queued(
+                        conn, channel.id, actor.user_id
+                    )
             case ChannelKind.STORE:
                 async with self._services.database.begin() as conn:
                     return await may_act_in_store(conn, actor, channel.id)
@@ -132,6 +136,9 @@ class _Channels:
     ) -> dict[str, object]:
         match channel.kind:
             case ChannelKind.ORDER:
+                ended = await outcome_view(conn, channel.id, principal.user_id)
+                if ended is not None and ended["order_id"] != channel.id:
+                    return ended
                 order = await self._services.tracking.order_record(conn, channel.id)
                 eta_at = await self._services.tracking.eta_at(order)
                 mine = order["user_id"] == principal.user_id
@@ -145,7 +152,8 @@ class _Channels:
 
 
 async def rider_state(conn: AsyncConnection, rider_id: str) -> dict[str, object]:
-    """A rider's open offers and trips."""
+    """A rider's open offers and trips, and the cash in hand."""
+    held = await rider_cash.held(conn, rider_id)
     found = await trips.of_rider(conn, rider_id, trips.OPEN_TRIPS, 20)
     return {
         "offers": [
@@ -158,6 +166,7 @@ async def rider_state(conn: AsyncConnection, rider_id: str) -> dict[str, object]
             if trip.status == TripStatus.OFFERED
         ],
         "trips": [trips.shape(trip) for trip in found if trip.status == TripStatus.ACTIVE],
+        "cash": [money(amount, currency) for currency, amount in sorted(held.items())],
     }
 
 

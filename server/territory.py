@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from kit.db import Database
-from orders.territory import Territory, load_territory, territory_version
+
+if TYPE_CHECKING:
+    from orders.territory import Territory
 
 # Zones and roads change when an operator draws them; half a minute later everybody knows.
 LIFE_S = 30.0
@@ -34,6 +37,9 @@ class TerritoryCache:
             return self._held
 
     async def _read(self, held: Territory | None) -> Territory:
+        # Here and not above: it brings scipy, and most workers start without ever asking.
+        from orders.territory import load_territory, territory_version
+
         async with self._database.begin() as conn:
             version = await territory_version(conn)
             if held is None or version != self._version:

@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch.eta import EtaInputs, Stage, eta
 from geo.distances import Point
 from kit.clock import Clock
-from kit.db import Database
+from kit.db import Database, DatabaseUnavailable
 from kit.errors import NotFound
 from kit.redis import RedisError
 from kit.sql import load
 from kit.wire import rfc3339
-from orders.model import DeliveryState, OrderState
-from orders.picking import HANDOVER_S
+from orders.model import DeliveryState
 from orders.tables import orders
-from orders.territory import Territory
 from orders.views import Record, read_order, rider_card
 from realtime.bus import PositionUpdate, Publisher
 from realtime.channels import Channel, ChannelKind
@@ -32,10 +30,6 @@ from server.territory import TerritoryCache
 
 _CARRIED = load("orders", "carried")
 
-# Until a rider sets out for an order that has none; a guess that dispatch soon replaces.
-RIDER_WAIT_S = 60.0
-# Picking that is overdue is not done in no time.
-LEAST_PICK_S = 20.0
 _OVER = frozenset({DeliveryState.DONE, DeliveryState.FAILED, DeliveryState.CANCELLED})
 
 
@@ -56,10 +50,13 @@ class Tracking:
         """When the order will be at its door, as far as anybody can tell; None when it is over."""
         if order["delivery_status"] in _OVER:
             return None
+        # Here and not above: it brings the dispatch engine, and workers start without asking.
+        from server.eta import seconds_left
+
         territory = await self.territory.get()
         fix = await self._fix(order)
-        inputs = _eta_inputs(order, fix, territory, self.clock.now())
-        return self.clock.now() + timedelta(seconds=eta(inputs))
+        now = self.clock.now()
+        return now + timedelta(seconds=seconds_left(order, fix, territory, now))
 
     async def _fix(self, order: Record) -> RiderFix | None:
         rider_id = order["rider_id"]
@@ -106,44 +103,6 @@ class Tracking:
 _CARRYING = frozenset({DeliveryState.COLLECTED, DeliveryState.AT_DOOR})
 
 
-def _eta_inputs(
-    order: Record, fix: RiderFix | None, territory: Territory, now: datetime
-) -> EtaInputs:
-    travel_s = float(order["travel_s"])
-    pack_by = order["promised_low_at"] - timedelta(seconds=travel_s + HANDOVER_S)
-    ready_in_s = max(LEAST_PICK_S, (pack_by - now).total_seconds())
-    to_store_s = 0.0
-    if fix is not None:
-        here = Point(fix.lat, fix.lon)
-        store = territory.stores[order["store_id"]].point
-        door = Point(order["lat"], order["lon"])
-        to_store_s = territory.travel_s(order["city_id"], here, store)
-        to_door_s = territory.travel_s(order["city_id"], here, door)
-    else:
-        to_door_s = travel_s
-    match DeliveryState(order["delivery_status"]):
-        case DeliveryState.AT_DOOR:
-            return EtaInputs(stage=Stage.AT_DOOR)
-        case DeliveryState.COLLECTED:
-            return EtaInputs(stage=Stage.EN_ROUTE, travel_s=to_door_s)
-        case DeliveryState.ASSIGNED | DeliveryState.AT_STORE:
-            packed = order["packed_at"] is not None
-            return EtaInputs(
-                stage=Stage.RIDER_TO_STORE,
-                ready_in_s=0.0 if packed else ready_in_s,
-                rider_to_store_s=to_store_s,
-                travel_s=travel_s,
-            )
-        case _:
-            packed = order["status"] == OrderState.PACKED
-            return EtaInputs(
-                stage=Stage.PACKED if packed else Stage.PICKING,
-                ready_in_s=ready_in_s,
-                rider_wait_s=RIDER_WAIT_S,
-                travel_s=travel_s,
-            )
-
-
 class PositionFanOut:
     """Tells customers where their riders are: only while they carry the order.
 
@@ -159,7 +118,7 @@ class PositionFanOut:
     async def write(self, fixes: Sequence[RiderFix]) -> None:
         """Publish a batch on the channels of the orders carried, and of the cities."""
         by_rider = {fix.rider_id: fix for fix in fixes}
-        carried = await self._database.pool.fetch(_CARRIED.text, list(by_rider))
+        carried = await self._carried(list(by_rider))
         territory = await self._territory.get()
         updates: list[PositionUpdate] = [
             (Channel(ChannelKind.CITY, fix.city_id), _position(fix, rider_id=fix.rider_id))
@@ -173,6 +132,15 @@ class PositionFanOut:
                 eta_s = round(territory.travel_s(row["city_id"], Point(fix.lat, fix.lon), door))
             updates.append((Channel(ChannelKind.ORDER, row["id"]), _position(fix, eta_s=eta_s)))
         await self._publisher.publish_positions(updates)
+
+    async def _carried(self, rider_ids: list[str]) -> list[asyncpg.Record]:
+        """Who carries what now.  Raises DatabaseUnavailable."""
+        try:
+            return await self._database.pool.fetch(_CARRIED.text, rider_ids)
+        except (
+            asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
+        ) as error:  # fmt: skip
+            raise DatabaseUnavailable("The database does not answer; try again.") from error
 
 
 def _position(fix: RiderFix, *, eta_s: int | None = None, rider_id: str | None = None) -> Position:

@@ -7,23 +7,26 @@ running system too.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
+from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.db import Database
+from kit.redis import RedisError
 from kit.sql import Query
-from payments.gateway import GatewayLog, GatewayOperation, GatewayUnavailable, OperationKind
-from payments.gateway_sandbox import SandboxGateway
-from payments.operations import OPEN_STATUSES, OperationStatus
-from payments.tables import payment_operations
+from payments.gateway import GatewayLog, GatewayUnavailable
+from payments.reconciler import compare_all
 from server.wiring import Services
+from stores import availability_drift
+from stores.tables import stores
 
 EXAMPLES: Final = 5
 # Real seconds that the relay and the sweeper may lag behind before that counts as broken.
@@ -33,19 +36,35 @@ GATEWAY_CHECK: Final = "captures_agree_with_gateway"
 ACKNOWLEDGED_CHECK: Final = "acknowledged_orders_present"
 _PATIENT: Final = frozenset({"outbox_drained_or_dead", "reservations_not_overdue"})
 
+AVAILABILITY_CHECK: Final = "availability_agrees"
 CHECKS: Final = (
     "stock_conservation",
     "no_oversell",
+    "lots_trace_to_movements",
+    "transfers_balance",
+    "counts_match_movements",
+    "bags_handed_over_or_emptied",
     "reservations_not_overdue",
     "states_agree",
     "history_legal_and_contiguous",
     "pick_tasks_match_orders",
+    "reservations_match_lines",
+    "substitutions_add_up",
+    "adjustments_add_up",
+    "claims_paid_once",
+    "slots_match_orders",
+    "scheduled_not_early",
     "one_active_rider_per_order",
     "rider_within_capacity",
     "one_authorise_per_order",
     "one_capture_per_order",
     "ledger_zero_sum",
     "ledger_matches_orders",
+    "disputes_match_ledger",
+    "wallets_match_ledger",
+    "rider_money_matches_ledger",
+    "settlements_match_ledger",
+    "closed_days_unchanged",
     "idempotency_one_effect",
     "stream_gap_free",
     "outbox_drained_or_dead",
@@ -68,23 +87,56 @@ class Check:
 
 async def verify(services: Services, *, acknowledged: Sequence[str] = ()) -> list[Check]:
     """Check the system behind ``services``; ``acknowledged`` are order ids told to clients."""
-    sandbox = services.gateways.by_name.get("sandbox")
-    return await verify_database(
+    checks = await verify_database(
         services.database,
-        sandbox if isinstance(sandbox, SandboxGateway) else None,
+        services.gateways.logs(),
         acknowledged=acknowledged,
         patience_s=PATIENCE_S,
     )
+    return [*checks, await availability_check(services.database, services.redis)]
+
+
+async def availability_check(
+    database: Database, redis: Redis, patience_s: float = availability_drift.PATIENCE_S
+) -> Check:
+    """Whether what customers are shown is what there is; ``patience_s`` for what is on its way."""
+    detail = "The live layer shows what Postgres has, but for what is on its way."
+    async with database.begin() as conn:
+        store_ids = list(await conn.scalars(select(stores.c.id).order_by(stores.c.id)))
+    try:
+        suspects = {
+            store_id: await availability_drift.look(database, redis, store_id)
+            for store_id in store_ids
+        }
+        if any(suspects.values()):
+            await asyncio.sleep(patience_s)
+        drifts = [
+            drift
+            for store_id in store_ids
+            for drift in await availability_drift.confirm(
+                database, redis, store_id, suspects[store_id]
+            )
+        ]
+    except RedisError as error:
+        return Check(AVAILABILITY_CHECK, 0, (), detail, skipped=f"Redis: {type(error).__name__}")
+    shown = tuple(
+        f"{d.store_id}/{d.sku_id} ({d.kind}, truth={d.truth}, redis={d.redis})"
+        for d in drifts[:EXAMPLES]
+    )
+    return Check(AVAILABILITY_CHECK, len(drifts), shown, detail)
 
 
 async def verify_database(
     database: Database,
-    gateway_log: GatewayLog | None,
+    gateway_logs: Mapping[str, GatewayLog] | GatewayLog | None,
     *,
     acknowledged: Sequence[str] = (),
     patience_s: float = PATIENCE_S,
 ) -> list[Check]:
-    """Every check, in the order of ``CHECKS``; ``patience_s`` is real seconds of lag allowed."""
+    """Every check, in the order of ``CHECKS``; ``patience_s`` is real seconds of lag allowed.
+
+    ``gateway_logs`` are by the gateway's name; a single one is the sandbox's.
+    """
     checks: list[Check] = []
     async with database.snapshot() as conn:
         # Whole tables are read here; the limit of ordinary statements is too short for that.
@@ -94,7 +146,9 @@ async def verify_database(
             checks.append(await _check(conn, name, *parameters))
         if acknowledged:
             checks.append(await _check(conn, ACKNOWLEDGED_CHECK, list(acknowledged)))
-    checks.append(await _agree_with_gateway(database, gateway_log))
+    if isinstance(gateway_logs, GatewayLog):
+        gateway_logs = {"sandbox": gateway_logs}
+    checks.append(await _agree_with_gateways(database, gateway_logs or {}))
     return checks
 
 
@@ -128,82 +182,22 @@ def _example(row: Mapping[str, Any]) -> str:
     return f"{row['id']} ({told})" if told else str(row["id"])
 
 
-async def _agree_with_gateway(database: Database, gateway_log: GatewayLog | None) -> Check:
-    """Compare our operations with the gateway's own log, both ways.
-
-    Ours are read before and after the log: what had succeeded before has to be in it, and what it
-    holds has to be known, and not refused, after.
-    """
+async def _agree_with_gateways(database: Database, logs: Mapping[str, GatewayLog]) -> Check:
+    """Compare our operations with each gateway's own log, both ways (``darkstore reconcile``)."""
     detail = "What took effect at the gateway is what we wrote down, to the minor unit."
-    if gateway_log is None:
-        return Check(GATEWAY_CHECK, 0, (), detail, skipped="no gateway keeps a log")
-    before = await _operations(database)
-    try:
-        theirs = await _whole_log(gateway_log)
-    except GatewayUnavailable as error:
-        return Check(GATEWAY_CHECK, 0, (), detail, skipped=error.detail)
-    after = await _operations(database)
-    wrong = _disagreements(before, theirs, after)
-    return Check(GATEWAY_CHECK, len(wrong), tuple(wrong[:EXAMPLES]), detail)
-
-
-async def _operations(database: Database) -> dict[str, Any]:
-    """Our operations on gateways that keep a log, by id."""
-    table = payment_operations
-    async with database.begin() as conn:
-        await conn.execute(text("SET LOCAL statement_timeout = '300s'"))
-        rows = await conn.execute(
-            select(
-                table.c.id, table.c.order_id, table.c.kind, table.c.amount_minor,
-                table.c.currency, table.c.status,
-            ).where(table.c.gateway == "sandbox")
-        )  # fmt: skip
-        return {row.id: row for row in rows}
-
-
-async def _whole_log(gateway_log: GatewayLog) -> list[GatewayOperation]:
-    found: list[GatewayOperation] = []
-    cursor: str | None = None
-    while True:
-        page = await gateway_log.list_operations(cursor=cursor)
-        found += page.operations
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
-
-
-def _disagreements(
-    before: Mapping[str, Any], theirs: Sequence[GatewayOperation], after: Mapping[str, Any]
-) -> list[str]:
     wrong: list[str] = []
-    seen: set[str] = set()
-    for entry in theirs:
-        ours = after.get(entry.operation_key)
-        if entry.operation_key in seen:
-            wrong.append(f"{entry.operation_key} (took effect twice)")
-        elif ours is None:
-            wrong.append(f"{entry.operation_key} (not ours, {entry.kind} of {entry.order_id})")
-        elif ours.status not in OPEN_STATUSES and ours.status != OperationStatus.SUCCEEDED:
-            wrong.append(f"{entry.operation_key} (took effect, ours {ours.status})")
-        elif not _same(ours, entry):
-            wrong.append(f"{entry.operation_key} (another order, kind or amount)")
-        seen.add(entry.operation_key)
-    wrong += [
-        f"{operation_id} (ours succeeded, theirs does not exist)"
-        for operation_id, ours in before.items()
-        if ours.status == OperationStatus.SUCCEEDED and operation_id not in seen
-    ]
-    return wrong
-
-
-def _same(ours: Any, entry: GatewayOperation) -> bool:
-    if (ours.order_id, ours.kind) != (entry.order_id, str(entry.kind)):
-        return False
-    # A void frees whatever was authorised; its amount is not ours to say.
-    return ours.kind == OperationKind.VOID or (ours.amount_minor, ours.currency) == (
-        entry.amount.amount_minor,
-        entry.amount.currency,
-    )
+    unread: list[str] = []
+    for name, log in logs.items():
+        try:
+            comparison = await compare_all(database, name, log)
+        except GatewayUnavailable as error:
+            unread.append(error.detail)
+        else:
+            wrong += [difference.sentence() for difference in comparison.differences]
+    skipped = None
+    if not wrong and len(unread) == len(logs):
+        skipped = " ".join(unread) or "no gateway keeps a log"
+    return Check(GATEWAY_CHECK, len(wrong), tuple(wrong[:EXAMPLES]), detail, skipped)
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, object]:

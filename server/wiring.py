@@ -10,14 +10,18 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit import crash_points
 from kit.clock import Clock, load_clock
 from kit.db import Database
 from kit.outbox import stream_epoch
 from kit.redis import connect
-from orders.payment_flow import CASH, Gateways
-from payments.gateway_cash import CashGateway
-from payments.gateway_sandbox import SandboxGateway, SandboxSettings
+from orders.committer import Committer
+from orders.payment_flow import Gateways
+from payments.routing import Breakers
 from riders.locations_redis import RedisLocations
+from server import database_role
+from server.gateways import gateways_of
+from server.metrics import CHECKOUT_BATCHES, show_circuit
 from server.settings import Settings
 from server.territory import TerritoryCache
 from server.tracking import Tracking
@@ -35,6 +39,7 @@ class Services:
     locations: RedisLocations
     territory: TerritoryCache
     tracking: Tracking
+    committer: Committer
 
 
 @asynccontextmanager
@@ -44,10 +49,13 @@ async def open_services(
     """Connect to Postgres, Redis and the gateways; everything is closed at the end."""
     assert settings.database_url, "the caller has started the engines"
     assert settings.redis_url, "the caller has started the engines"
+    crash_points.configure(settings.crash_points)
+    role = settings.database_role
     database = await Database.open(
         settings.database_url,
         size=pool_size or settings.database_pool_size,
         application_name=f"darkstore {process}",
+        role=await database_role.usable(settings.database_url, role) if role else None,
     )
     redis = connect(settings.redis_url, size=settings.redis_pool_size)
     gateways = open_gateways(settings)
@@ -56,7 +64,14 @@ async def open_services(
             clock = await load_clock(conn)
         locations, territory = RedisLocations(redis), TerritoryCache(database)
         tracking = Tracking(database, locations, clock, territory)
-        yield Services(settings, database, redis, clock, gateways, locations, territory, tracking)
+        batches = Committer(
+            database.pool, settings.orders.committer, lambda size: CHECKOUT_BATCHES.observe(size)
+        )
+        async with batches as committer:
+            yield Services(
+                settings, database, redis, clock, gateways, locations, territory, tracking,
+                committer,
+            )  # fmt: skip
     finally:
         await gateways.close()
         await redis.aclose()
@@ -65,12 +80,11 @@ async def open_services(
 
 def open_gateways(settings: Settings) -> Gateways:
     payments = settings.payments
-    sandbox = SandboxGateway(
-        SandboxSettings(
-            base_url=payments.sandbox_url, api_key=payments.sandbox_api_key.get_secret_value()
-        )
+    return Gateways(
+        gateways_of(payments),
+        payments,
+        Breakers(payments.breaker, show_circuit),
     )
-    return Gateways({CASH: CashGateway(), sandbox.name: sandbox}, payments)
 
 
 async def read_epoch(conn: AsyncConnection) -> str:

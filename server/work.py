@@ -12,7 +12,15 @@ from kit.signals import stop_event
 from server.settings import SettingsError, load_settings
 from server.wiring import open_services
 
-WORKERS: Final = ("outbox_relay", "settlement", "reservation_expiry", "dispatcher", "housekeeping")
+WORKERS: Final = (
+    "outbox_relay",
+    "settlement",
+    "reservation_expiry",
+    "dispatcher",
+    "housekeeping",
+    "webhook_sender",
+    "bus_publisher",
+)
 # A worker does few things at once; Postgres counts every connection of every process.
 POOL_SIZE: Final = 6
 

@@ -28,6 +28,7 @@ from starlette.requests import HTTPConnection
 from identity.model import Actor, Role
 from identity.service import Identity
 from kit.errors import Denied, Unauthenticated
+from server.checkouts import Checkouts
 from server.limits import RateLimiter, client_address
 from server.wiring import Services
 
@@ -50,9 +51,28 @@ def rate_limiter(connection: HTTPConnection) -> RateLimiter:
     return found
 
 
-ServicesDep = Annotated[Services, Depends(services)]
-IdentityDep = Annotated[Identity, Depends(identity)]
-RateLimiterDep = Annotated[RateLimiter, Depends(rate_limiter)]
+def checkouts(connection: HTTPConnection) -> Checkouts:
+    """How this process places orders."""
+    found: Checkouts = connection.app.state.checkouts
+    return found
+
+
+# FastAPI sends a plain function to a thread, which costs more than some whole requests.
+async def _services(connection: HTTPConnection) -> Services:
+    return services(connection)
+
+
+async def _identity(connection: HTTPConnection) -> Identity:
+    return identity(connection)
+
+
+async def _rate_limiter(connection: HTTPConnection) -> RateLimiter:
+    return rate_limiter(connection)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+IdentityDep = Annotated[Identity, Depends(_identity)]
+RateLimiterDep = Annotated[RateLimiter, Depends(_rate_limiter)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def document() -> dict[str, Any]:
     messages = _messages(schemas)
     received = [f"op.{_tag(op)}" for op in CLIENT_OPS]
     sent = [name for name in messages if name not in received]
-    return {
+    whole = {
         "asyncapi": VERSION,
         "info": {
             "title": "Darkstore stream",
@@ -135,6 +135,9 @@ def document() -> dict[str, Any]:
         },
         "components": {"messages": messages, "schemas": schemas},
     }
+    # Defaults of fields are Python's; what is served has lists where those have tuples.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
+    return plain
 
 
 def _operation(action: str, messages: list[str]) -> dict[str, Any]:

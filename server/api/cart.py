@@ -81,7 +81,7 @@ class CartOut(BaseModel):
 @router.get("")
 async def get_cart(actor: Shopper, services: ServicesDep) -> CartOut:
     """The cart, with what has changed since its lines were put in."""
-    return _cart_out(services, await _carts(services).show(actor.user_id))
+    return cart_out(services, await _carts(services).show(actor.user_id))
 
 
 @router.put("")
@@ -93,7 +93,7 @@ async def put_cart(body: CartIn, actor: Shopper, services: ServicesDep) -> CartO
     cart = await _carts(services).replace(
         actor.user_id, body.store_id, quantities, _now_ms(services)
     )
-    return _cart_out(services, cart)
+    return cart_out(services, cart)
 
 
 @router.delete("", status_code=204)
@@ -109,13 +109,13 @@ async def put_line(sku_id: IdText, body: LineIn, actor: Shopper, services: Servi
     cart = await _carts(services).put_line(
         actor.user_id, body.store_id, sku_id, body.quantity, _now_ms(services)
     )
-    return _cart_out(services, cart)
+    return cart_out(services, cart)
 
 
 @router.delete("/lines/{sku_id}")
 async def delete_line(sku_id: IdText, actor: Shopper, services: ServicesDep) -> CartOut:
     """Take a product out; no error if it is not there."""
-    return _cart_out(services, await _carts(services).remove_line(actor.user_id, sku_id))
+    return cart_out(services, await _carts(services).remove_line(actor.user_id, sku_id))
 
 
 def _carts(services: Services) -> Carts:
@@ -126,7 +126,8 @@ def _now_ms(services: Services) -> int:
     return int(services.clock.now_s() * 1000)
 
 
-def _cart_out(services: Services, cart: PricedCart) -> CartOut:
+def cart_out(services: Services, cart: PricedCart) -> CartOut:
+    """A cart as its shopper's app shows it."""
     shown_max = services.settings.stores.shown_units_max
     total = cart.items_total
     return CartOut(

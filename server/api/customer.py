@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Literal
 
+import orjson
 from fastapi import APIRouter, Query, Request
-from pydantic import Field
+from pydantic import AwareDatetime, Field, model_validator
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,17 +15,19 @@ from starlette.responses import Response
 
 from geo.distances import Point
 from identity.model import Actor, Role
-from kit.errors import Conflict, Invalid
-from kit.ids import new_id
+from kit.errors import Conflict, Invalid, NotFound
 from kit.sql import load
 from orders import cancellation, quotes
 from orders.access import visible_order
-from orders.checkout import CheckoutRequest, place_order
+from orders.checkout import CheckoutRequest
 from orders.errors import AlreadyRated
 from orders.model import OrderState, PaymentMethod, Substitution
-from orders.tables import order_issues, order_lines, orders, ratings
-from orders.views import history_view, quote_view, shape_order
-from server.api.access import PUBLIC, ServicesDep, allow
+from orders.queued import outcome_view
+from orders.rows import read_row
+from orders.tables import orders, ratings
+from orders.views import changes_view, history_view, quote_view, shape_order
+from server.api.access import PUBLIC, ServicesDep, allow, checkouts
+from server.api.order_changes import party_of
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
     CursorText,
@@ -69,13 +72,30 @@ class QuoteIn(RequestModel):
     lines: list[LineIn] = Field(min_length=1, max_length=500)
     dropoff: DropoffIn
     coupon: ShortText | None = None
-    delivery_option: Literal["standard"] = "standard"
+    delivery_option: Literal["standard", "scheduled"] = "standard"
+    slot: AwareDatetime | None = Field(
+        default=None, description="When the slot of a scheduled delivery begins"
+    )
     tip: int = Field(default=0, ge=0, description="Minor units of the city's currency")
+
+    @model_validator(mode="after")
+    def _relations(self) -> QuoteIn:
+        if (self.slot is not None) != (self.delivery_option == "scheduled"):
+            raise ValueError("a scheduled delivery has a slot, another has none")
+        return self
 
 
 class PaymentIn(RequestModel):
     method: PaymentMethod
     token: str | None = Field(default=None, min_length=1, max_length=200)
+    tokens: dict[ShortText, Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=dict,
+        max_length=5,
+        description="By gateway: one that is sent a token of its own can stand in for another",
+    )
+    use_wallet: bool = Field(
+        default=False, description="The wallet pays what it can, the method the rest"
+    )
 
 
 class OrderIn(RequestModel):
@@ -91,12 +111,6 @@ class CancelIn(RequestModel):
 
 class RatingIn(RequestModel):
     stars: int = Field(ge=1, le=5)
-    comment: str | None = Field(default=None, max_length=1000, pattern=r"^[^\x00]*$")
-
-
-class IssueIn(RequestModel):
-    kind: Literal["missing", "damaged", "wrong", "late", "other"]
-    line_id: IdText | None = None
     comment: str | None = Field(default=None, max_length=1000, pattern=r"^[^\x00]*$")
 
 
@@ -145,14 +159,25 @@ async def create_quote(
         address=body.dropoff.address,
         coupon=body.coupon,
         tip_minor=body.tip,
+        slot=body.slot,
     )
     territory = await services.territory.get()
+    if idempotency_key(request) is None:
+        quote = await quotes.create_plain_quote(
+            services.database.pool, territory, settings, services.clock, wanted
+        )
+        if quote is not None:
+            await checkouts(request).remember_quote(str(quote["id"]), actor.user_id)
+            return Response(orjson.dumps(quote), 201, media_type="application/json")
 
     async def use_case(conn: AsyncConnection) -> Reply:
         quote_id = await quotes.create_quote(conn, territory, settings, services.clock, wanted)
         return Reply(201, await quote_view(conn, quote_id, actor.user_id))
 
-    return await write(request, services, actor, use_case)
+    answer = await write(request, services, actor, use_case)
+    quote_id = orjson.loads(bytes(answer.body))["id"]
+    await checkouts(request).remember_quote(quote_id, actor.user_id)
+    return answer
 
 
 @router.get("/quotes/{quote_id}")
@@ -171,30 +196,29 @@ def _check_tip(services: Services, tip_minor: int) -> None:
 async def create_order(
     body: OrderIn, request: Request, services: ServicesDep, actor: Shopper
 ) -> Response:
-    """Place an order for a quote."""
-    if body.payment.method is not PaymentMethod.COD and body.payment.token is None:
+    """Place an order for a quote; 202 when it has to wait for the database to come back."""
+    tokenless = (PaymentMethod.COD, PaymentMethod.WALLET)
+    if body.payment.method not in tokenless and not (body.payment.token or body.payment.tokens):
         raise Invalid(
             "This payment method needs the token of a payment.",
             errors=[{"field": "payment.token", "detail": "missing"}],
         )
     if body.tip is not None:
         _check_tip(services, body.tip)
-    placed = await place_order(
-        services.database,
-        services.gateways,
-        services.settings.orders,
-        services.clock,
-        CheckoutRequest(
-            user_id=actor.user_id,
-            key=idempotency_key(request) or f"auto-{secrets.token_urlsafe(24)}",
-            body_hash=await request_hash(request),
-            quote_id=body.quote_id,
-            method=body.payment.method,
-            token=body.payment.token,
-            substitution=body.substitution,
-            tip_minor=body.tip,
-        ),
+    wanted = CheckoutRequest(
+        user_id=actor.user_id,
+        key=idempotency_key(request) or f"auto-{secrets.token_urlsafe(24)}",
+        body_hash=await request_hash(request),
+        quote_id=body.quote_id,
+        method=body.payment.method,
+        token=body.payment.token,
+        substitution=body.substitution,
+        tip_minor=body.tip,
+        use_wallet=body.payment.use_wallet,
+        tokens=body.payment.tokens,
+        open_orders_max=services.settings.orders.open_orders.limit(actor.role is Role.GUEST),
     )
+    placed = await checkouts(request).place(wanted)
     headers = {REPLAYED_HEADER: "true"} if placed.replayed else None
     return Response(placed.answer.body, placed.answer.status, headers, "application/json")
 
@@ -217,11 +241,26 @@ async def list_orders(
 
 
 @router.get("/orders/{order_id}")
-async def read_order(order_id: IdText, services: ServicesDep, actor: AnyRole) -> dict[str, object]:
-    """An order as it stands now, with the current prediction of its arrival."""
-    async with services.database.begin() as conn:
-        await visible_order(conn, actor, order_id)
-        order = await services.tracking.order_record(conn, order_id)
+async def read_order(
+    order_id: IdText, request: Request, services: ServicesDep, actor: AnyRole
+) -> dict[str, object]:
+    """An order as it stands now, with the current prediction of its arrival.
+
+    A checkout that waits for the database, or was refused after it had waited, is shown as that.
+    """
+    queued = await checkouts(request).waiting(order_id, actor.user_id)
+    if queued is not None:
+        return queued
+    try:
+        async with services.database.begin() as conn:
+            await visible_order(conn, actor, order_id)
+            order = await services.tracking.order_record(conn, order_id)
+    except NotFound:
+        async with services.database.begin() as conn:
+            ended = await outcome_view(conn, order_id, actor.user_id)
+        if ended is None:
+            raise
+        return ended
     eta_at = await services.tracking.eta_at(order)
     return shape_order(order, with_code=order["user_id"] == actor.user_id, eta_at=eta_at)
 
@@ -230,10 +269,14 @@ async def read_order(order_id: IdText, services: ServicesDep, actor: AnyRole) ->
 async def read_history(
     order_id: IdText, services: ServicesDep, actor: AnyRole
 ) -> dict[str, object]:
-    """Every step of the order's three state machines."""
+    """Every step of the order's three state machines, and its new slots and addresses."""
     async with services.database.begin() as conn:
         await visible_order(conn, actor, order_id)
-        return {"items": await history_view(conn, order_id), "next_cursor": None}
+        return {
+            "items": await history_view(conn, order_id),
+            "changes": await changes_view(conn, order_id),
+            "next_cursor": None,
+        }
 
 
 @router.post("/orders/{order_id}/cancel")
@@ -241,21 +284,24 @@ async def cancel_order(
     order_id: IdText, body: CancelIn, request: Request, services: ServicesDep, actor: AnyRole
 ) -> Response:
     """Cancel an order; what that costs depends on how far it has come (docs/architecture.md)."""
-    fee_minor = services.settings.orders.fees.cancellation_fee_minor
 
     async def use_case(conn: AsyncConnection) -> Reply:
         await visible_order(conn, actor, order_id)
         match actor.role:
             case Role.CUSTOMER | Role.GUEST:
+                order = await read_row(conn, order_id)
+                fees = services.settings.orders.cancellation_fees_in(order.city_id)
                 await cancellation.cancel_as_customer(
-                    conn, order_id, actor.user_id, body.reason, fee_minor
+                    conn, order_id, actor.user_id, body.reason, fees.picking_minor
                 )
             case Role.RIDER | Role.PICKER:
                 raise Conflict("Ask your store or support to cancel an order.")
             case _:
-                await cancellation.cancel_as_staff(conn, order_id, actor.user_id, body.reason)
-        order = await services.tracking.order_record(conn, order_id)
-        return Reply(200, shape_order(order, with_code=order["user_id"] == actor.user_id))
+                await cancellation.cancel_as_staff(
+                    conn, order_id, actor.user_id, body.reason, party_of(actor)
+                )
+        record = await services.tracking.order_record(conn, order_id)
+        return Reply(200, shape_order(record, with_code=record["user_id"] == actor.user_id))
 
     return await write(request, services, actor, use_case)
 
@@ -282,34 +328,6 @@ async def rate_order(
         except IntegrityError as error:
             raise AlreadyRated("You have rated this order already.") from error
         return Reply(201, {"order_id": order_id, "stars": body.stars})
-
-    return await write(request, services, actor, use_case)
-
-
-@router.post("/orders/{order_id}/issues", status_code=201)
-async def report_issue(
-    order_id: IdText, body: IssueIn, request: Request, services: ServicesDep, actor: Shopper
-) -> Response:
-    """Tell support what is wrong with an order."""
-
-    async def use_case(conn: AsyncConnection) -> Reply:
-        await visible_order(conn, actor, order_id)
-        if body.line_id is not None:
-            known = await conn.scalar(
-                select(order_lines.c.line_id).where(
-                    order_lines.c.order_id == order_id, order_lines.c.line_id == body.line_id
-                )
-            )
-            if known is None:
-                raise Invalid("The order has no such line.")
-        issue_id = new_id("iss")
-        await conn.execute(
-            insert(order_issues).values(
-                id=issue_id, order_id=order_id, kind=body.kind, line_id=body.line_id,
-                comment=body.comment, at=services.clock.now(),
-            )
-        )  # fmt: skip
-        return Reply(201, {"id": issue_id, "order_id": order_id, "kind": body.kind})
 
     return await write(request, services, actor, use_case)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,10 +14,11 @@ from identity.model import Actor, Role
 from kit.errors import IllegalTransition, NotFound
 from kit.sql import load
 from kit.wire import rfc3339
-from ledger.postings import trial_balance
-from orders import deliveries
+from ledger.reports import trial_balance
+from orders import deliveries, returns
 from orders.access import visible_order
 from orders.model import OrderState
+from orders.returns import Disposition
 from orders.views import shape_order
 from riders import trips
 from server.api.access import ServicesDep, allow
@@ -45,8 +47,19 @@ class UnassignIn(RequestModel):
     reason: ShortText = Field(min_length=1)
 
 
+class ReturnedIn(RequestModel):
+    sku_id: IdText
+    disposition: Disposition
+
+
 class ReturnIn(RequestModel):
-    restock: bool = Field(description="Whether the goods are fit for the shelf")
+    """`lines` say what becomes of single products; the rest is decided by `restock`."""
+
+    restock: bool = Field(
+        default=True,
+        description="False: all is thrown away. True: what is still fit goes back on the shelf",
+    )
+    lines: list[ReturnedIn] = Field(default_factory=list, max_length=500)
 
 
 @router.get("/orders")
@@ -123,24 +136,32 @@ async def unassign(
 async def take_back(
     order_id: IdText, body: ReturnIn, request: Request, services: ServicesDep, actor: Staff
 ) -> Response:
-    """An undeliverable order is back in the store."""
+    """An undeliverable order is back in the store; `returned` tells what became of its goods.
+
+    What has to stay cold and was out for too long is thrown away.
+    """
+    settings = services.settings.orders.returns
 
     async def use_case(conn: AsyncConnection) -> Reply:
         await visible_order(conn, actor, order_id)
-        await deliveries.take_back(conn, order_id, actor.user_id, restock=body.restock)
+        decided = await returns.take_back(
+            conn, settings, order_id, actor.user_id, restock=body.restock,
+            dispositions={line.sku_id: line.disposition for line in body.lines},
+        )  # fmt: skip
         order = await services.tracking.order_record(conn, order_id)
-        return Reply(200, shape_order(order, with_code=False))
+        returned = {sku_id: disposition.value for sku_id, disposition in decided.items()}
+        return Reply(200, {**shape_order(order, with_code=False), "returned": returned})
 
     return await write(request, services, actor, use_case)
 
 
 @router.get("/ledger/trial-balance")
 async def read_trial_balance(
-    services: ServicesDep, actor: Annotated[Actor, allow(Role.ADMIN)]
+    services: ServicesDep, actor: Annotated[Actor, allow(Role.ADMIN)], at: date | None = None
 ) -> dict[str, object]:
-    """Every account's balance; each currency sums to zero."""
+    """Every account's balance, now or at the end of a day (UTC); each currency sums to zero."""
     async with services.database.begin() as conn:
-        balances = await trial_balance(conn)
+        balances = await trial_balance(conn, at)
     return {
         "currencies": [
             {

@@ -289,11 +289,13 @@ async def fail(
     actor: RiderActor,
 ) -> Response:
     """Nobody takes the order: it goes back to the store."""
+    fee_minor = services.settings.orders.returns.customer_fault_fee_minor
 
     async def use_case(conn: AsyncConnection) -> Reply:
         trip = await deliveries.fail(
-            conn, _rider_id(actor), actor.user_id, trip_id, n, body.reason, body.at
-        )
+            conn, _rider_id(actor), actor.user_id, trip_id, n, body.reason, body.at,
+            fee_minor=fee_minor,
+        )  # fmt: skip
         return Reply(200, trips.shape(trip))
 
     return await write(request, services, actor, use_case)

@@ -43,6 +43,9 @@ class ShortIn(RequestModel):
     line_id: IdText
     missing: int = Field(ge=1, le=1000)
     reason: Literal["not_found", "damaged", "expired", "other"] = "not_found"
+    substitution_id: IdText | None = Field(
+        default=None, description="Units of an approved substitute that is not there either"
+    )
 
 
 class PackIn(RequestModel):
@@ -121,8 +124,9 @@ async def short(
     async def use_case(conn: AsyncConnection) -> Reply:
         await _in_store(conn, actor, pick_task_id)
         task = await picking.short(
-            conn, pick_task_id, actor.user_id, body.line_id, body.missing, body.reason
-        )
+            conn, pick_task_id, actor.user_id, body.line_id, body.missing, body.reason,
+            body.substitution_id,
+        )  # fmt: skip
         return Reply(200, task)
 
     return await write(request, services, actor, use_case)

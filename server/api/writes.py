@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from identity.model import Actor
-from kit import idempotency
+from kit import crash_points, idempotency
 from kit.errors import Busy, Invalid
 from server.errors import sqlstate
 from server.metrics import TRANSACTION_RETRIES
@@ -117,4 +117,5 @@ async def _once(
         answer = idempotency.StoredAnswer(reply.status, orjson.dumps(dict(reply.body)))
         if key is not None:
             await idempotency.store(conn, actor.user_id, key, wanted_hash, answer)
+    crash_points.reached("between_commit_and_answer")
     return answer, False

@@ -5,6 +5,10 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_waitin
        (SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL) AS dead_letters,
        (SELECT count(*) FROM payment_operations WHERE status = 'pending') AS payments_pending,
        (SELECT count(*) FROM payment_operations WHERE status = 'unknown') AS payments_unknown,
+       (SELECT count(*) FROM payment_alerts WHERE resolved_at IS NULL) AS payment_alerts_open,
+       (SELECT count(*) FROM disputes WHERE status = 'opened') AS disputes_open,
+       (SELECT count(*) FROM reconciliation_differences WHERE resolved_at IS NULL)
+           AS reconciliation_differences,
        (SELECT count(*) FROM shifts WHERE stopped_at IS NULL) AS riders_on_shift,
        (SELECT count(*) FROM trips WHERE status = 'active') AS trips_active,
        (SELECT jsonb_object_agg(status, n) FROM (

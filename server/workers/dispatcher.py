@@ -125,7 +125,7 @@ class Dispatcher:
         services = self._services
         async with services.database.begin() as conn:
             orders, riders = await dispatching.read_world(conn, city_id)
-        if not orders:
+        if not orders or not riders:
             return
         fixes = await services.locations.read(city_id, list(riders))
         world = dispatching.World(city_id, orders, riders, fixes)

@@ -16,8 +16,17 @@ from sqlalchemy import text
 
 from identity import service as identity
 from kit import idempotency
+from ledger import days, settlement
+from notify import repository as webhook_deliveries
+from orders import substitutions
+from orders.picking import queue_next_due
+from orders.transitions import SYSTEM
+from payments import reconciler
+from payments.gateway import GatewayUnavailable
 from server.wiring import Services
+from server.workers.availability import DriftWatch
 from server.workers.loop import PASSING, run_rounds
+from stores import shelf_life, watch
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +55,93 @@ async def forget_old_rows(services: Services) -> None:
         )
 
 
-JOBS: Sequence[Job] = (Job("forget_old_rows", 60.0, forget_old_rows),)
+async def forget_delivered_webhooks(services: Services) -> None:
+    """What receivers took a month ago is of no use any more."""
+    async with services.database.begin() as conn:
+        await webhook_deliveries.forget_delivered(conn)
+
+
+async def queue_scheduled_orders(services: Services) -> None:
+    """Scheduled orders whose time has come join the pick queue, each in its own transaction."""
+    while True:
+        async with services.database.begin() as conn:
+            if await queue_next_due(conn) is None:
+                return
+
+
+async def block_expiring_lots(services: Services) -> None:
+    """Lots that have come too near their date are no longer sold."""
+    await shelf_life.block_expiring(services.database)
+
+
+async def watch_stock(services: Services) -> None:
+    """Stores hear what has run low, customers what is back."""
+    await watch.look(services.database)
+
+
+async def answer_for_customers(services: Services) -> None:
+    """Proposed substitutes that nobody answered in time: do what the proposal said."""
+    async with services.database.begin() as conn:
+        due = await substitutions.overdue(conn)
+    for order_id, substitution_id in due:
+        async with services.database.begin() as conn:
+            await substitutions.apply_default(conn, order_id, substitution_id)
+
+
+async def reconcile_payments(services: Services) -> None:
+    """Each gateway's log, as far as it is new, against ours; one that is away holds up no other."""
+    for name, log_ in services.gateways.logs().items():
+        try:
+            run = await reconciler.reconcile(
+                services.database, name, log_, reconciler.Scope.INCREMENTAL
+            )
+        except GatewayUnavailable as error:
+            log.warning("reconciliation_put_off", gateway=name, detail=error.detail)
+            continue
+        for difference in run.new:
+            log.error("reconciliation_difference", gateway=name, detail=difference.sentence())
+
+
+async def close_ledger_days(services: Services) -> None:
+    """Days that have been over for a while are closed: their balances are fixed."""
+    over = days.last_over(services.clock, services.settings.ledger.close_after_s)
+    async with services.database.begin() as conn:
+        closed = await days.closed_until(conn)
+        if closed is None or closed < over:
+            await days.close(conn, over, SYSTEM)
+
+
+async def settle_with_riders(services: Services) -> None:
+    """Pay riders what they were owed at the last closed day, if that is due."""
+    settings = services.settings.ledger
+    if not settings.settle_every_days:
+        return
+    async with services.database.begin() as conn:
+        closed = await days.closed_until(conn)
+        last = await settlement.settled_until(conn)
+        if closed is None or (
+            last is not None and (closed - last).days < settings.settle_every_days
+        ):
+            return
+        run_id = await settlement.open_run(conn, closed, SYSTEM)
+    while True:
+        async with services.database.begin() as conn:
+            if not await settlement.settle_batch(conn, run_id, deduct_cash=settings.deduct_cash):
+                return
+
+
+JOBS: Sequence[Job] = (
+    Job("close_ledger_days", 30.0, close_ledger_days),
+    Job("settle_with_riders", 60.0, settle_with_riders),
+    Job("reconcile_payments", 120.0, reconcile_payments),
+    Job("answer_for_customers", 0.5, answer_for_customers),
+    Job("watch_stock", 5.0, watch_stock),
+    Job("block_expiring_lots", 30.0, block_expiring_lots),
+    Job("mend_availability", 5.0, DriftWatch()),
+    Job("queue_scheduled_orders", 1.0, queue_scheduled_orders),
+    Job("forget_old_rows", 60.0, forget_old_rows),
+    Job("forget_delivered_webhooks", 600.0, forget_delivered_webhooks),
+)
 
 
 async def run(services: Services, stopping: asyncio.Event) -> None:

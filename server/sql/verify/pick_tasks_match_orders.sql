@@ -1,6 +1,7 @@
 -- The store works on what the orders say: a task from confirmation on, in the order's stage, with
 -- the order's lines and the same units picked and missing.
--- A confirmed order has no task until the relay has handed on its confirmation.
+-- A confirmed order has no task until the relay has handed on its confirmation; a scheduled one has
+-- none before its time, and then within half a minute.
 -- Returns order ids with what is wrong.
 WITH counted AS (
     SELECT t.order_id, t.status,
@@ -17,7 +18,9 @@ WITH counted AS (
         WHEN t.status IS NULL AND o.status = 'confirmed' THEN CASE WHEN EXISTS (
             SELECT 1 FROM outbox e WHERE e.stream = 'order:' || o.id AND e.type = 'order.status'
             AND e.data->>'machine' = 'order' AND e.data->>'to' = 'confirmed'
-            AND e.published_at IS NOT NULL) THEN 'never queued' END
+            AND e.published_at IS NOT NULL)
+            AND (o.pick_from IS NULL OR o.pick_from < darkstore_now()
+                 - (SELECT make_interval(secs => 30 * speed) FROM clock)) THEN 'never queued' END
         WHEN t.status IS NULL AND o.status IN ('placed', 'payment_failed', 'cancelled') THEN NULL
         WHEN t.status IS NULL THEN 'no task'
         WHEN t.status <> ALL (CASE o.status
