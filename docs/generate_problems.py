@@ -16,8 +16,8 @@ from kit.errors import DarkstoreError
 from server.errors import _HTTP, STATUS, internal_error
 
 PACKAGES = (
-    "kit", "catalog", "identity", "ledger", "orders", "payments", "realtime", "riders", "stores",
-    "server",
+    "kit", "catalog", "identity", "ledger", "notify", "orders", "payments", "realtime",
+    "riders", "stores", "server",
 )  # fmt: skip
 TARGET = Path(__file__).parent / "problems.md"
 

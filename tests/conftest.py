@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from kit import engines as embedded
@@ -22,8 +23,10 @@ from tests.support import (
     EMBEDDED,
     EXTERNAL,
     Addresses,
+    assert_books_balance,
     describe,
     external_engines,
+    forgetful,
     kept,
     migrated_template,
     new_database,
@@ -36,6 +39,17 @@ EXTERNAL_ADDRESSES = pytest.StashKey[Addresses | None]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # By default a traceback is drawn with all locals, which takes seconds where SQL is among them.
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    )
     config.stash[EXTERNAL_ADDRESSES] = asyncio.run(external_engines())
 
 
@@ -83,6 +97,7 @@ def home() -> Iterator[Path]:
 async def embedded_engines(home: Path) -> AsyncIterator[Addresses]:
     """One embedded Postgres and one Valkey for the session."""
     async with kept(embedded.engines(home / "engines")) as running:
+        await forgetful(running.database_url)
         yield Addresses(running.database_url, running.redis_url.rsplit("/", 1)[0])
 
 
@@ -110,6 +125,7 @@ async def database(engines: Addresses, template: str) -> AsyncIterator[Database]
     async with new_database(engines.database_url, template) as url:
         async with opened_database(url) as database:
             yield database
+            await assert_books_balance(database)
 
 
 @pytest.fixture
@@ -140,3 +156,4 @@ async def system(embedded_engines: Addresses, home: Path) -> AsyncIterator[Syste
     """The whole system as ``darkstore up`` runs it, at 20 times the speed of the clock."""
     async with kept(open_system(embedded_engines, home / "system")) as running:
         yield running
+        await assert_books_balance(running.database)

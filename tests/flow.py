@@ -41,7 +41,7 @@ from tests.support import Addresses, migrated_template, new_database, opened_dat
 
 ROOT = Path(__file__).parents[1]
 SPEED = 20.0
-CITIES = 24
+CITIES = 36
 RIDERS = 2
 # Generous, because it bounds a failure and not a success.
 PATIENCE_S = 20.0
@@ -56,6 +56,8 @@ ENVIRONMENT = {
     "DARKSTORE_IDENTITY__ARGON2__TIME_COST": "1",
     "DARKSTORE_IDENTITY__ARGON2__MEMORY_COST_KIB": "8",
     "DARKSTORE_IDENTITY__ACCESS_LIFE_S": "86400",
+    "DARKSTORE_ORDERS__OPEN_ORDERS__CUSTOMER_MAX": "100",
+    "DARKSTORE_ORDERS__OPEN_ORDERS__GUEST_MAX": "100",
     "DARKSTORE_ORDERS__RESERVATION_HOLD_S": "1200",
     "DARKSTORE_ORDERS__QUOTE_LIFE_S": "1200",
     "DARKSTORE_PAYMENTS__DEADLINE_S": "1.5",
@@ -329,7 +331,7 @@ async def _darkstore_up(
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        line = await asyncio.wait_for(process.stdout.readline(), 180)
         assert b"is up" in line, (data_dir / "up.log").read_text()
         yield process
     finally:

@@ -8,16 +8,20 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, date
 from typing import Any, TypeVar
 
 import asyncpg
 from redis.asyncio import Redis
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
+from kit.clock import database_now
 from kit.db import Database
 from kit.engines.errors import EngineError
 from kit.engines.external import check_database, check_redis
 from kit.redis import connect
+from ledger.reports import trial_balance
 from server.migrate import migrate
 
 EMBEDDED, EXTERNAL = "embedded", "external"
@@ -122,6 +126,16 @@ async def new_database(server_url: str, template: str | None = None) -> AsyncIte
         await _on_server(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+async def forgetful(server_url: str) -> None:
+    """Let a server that lives for this session not wait for the disk: nobody reads it afterwards.
+
+    Tests of durability start engines of their own.
+    """
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        await _on_server(server_url, f"ALTER SYSTEM SET {setting} = off")
+    await _on_server(server_url, "SELECT pg_reload_conf()")
+
+
 async def _on_server(server_url: str, statement: str) -> None:
     conn = await asyncpg.connect(server_url)
     try:
@@ -148,6 +162,28 @@ async def opened_database(url: str, *, size: int = 10) -> AsyncIterator[Database
         yield database
     finally:
         await database.close()
+
+
+async def next_day(database: Database) -> None:
+    """The database's clock jumps 24 hours ahead."""
+    async with database.begin() as conn:
+        await conn.execute(
+            text("UPDATE clock SET anchor_virtual = anchor_virtual + interval '1 day'")
+        )
+
+
+async def today(database: Database) -> date:
+    """The accounting day (UTC) of the database's clock."""
+    async with database.begin() as conn:
+        return (await database_now(conn)).astimezone(UTC).date()
+
+
+async def assert_books_balance(database: Database) -> None:
+    """After all that a session's tests have done, the trial balance is zero in every currency."""
+    async with database.begin() as conn:
+        balances = await trial_balance(conn)
+    off = {currency: sum(accounts.values()) for currency, accounts in balances.items()}
+    assert not any(off.values()), f"the trial balance is off by {off}"
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from kit.engines import engines, running_instance
 
 ROOT = Path(__file__).resolve().parents[2]
 VICTIMS = ("serve", "worker dispatcher", "worker outbox_relay")
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 RESTART_TIMEOUT_S = 30.0
 SPEED = 20
 STUCK_S = 60.0
@@ -77,7 +77,7 @@ async def _longest_standstill_s(data_dir: Path) -> float:
     return float(virtual_s) / SPEED
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_kills_of_server_dispatcher_and_relay_leave_nothing_broken(tmp_path: Path) -> None:
     """Each is killed with SIGKILL under load and comes back; at the end every invariant holds,
     no order is stuck, and no client saw a gap in its stream."""

@@ -118,6 +118,7 @@ def test_settings_take_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "DATABASE_URL", "REDIS_URL", "DARKSTORE_DATA_DIR", "DARKSTORE_LOG_LEVEL",
         "DARKSTORE_IDENTITY__JWT_SECRET", "DARKSTORE_PAYMENTS__SANDBOX_URL",
         "DARKSTORE_PAYMENTS__SANDBOX_API_KEY", "DARKSTORE_PAYMENTS__SANDBOX_WEBHOOK_SECRET",
+        "DARKSTORE_NOTIFY__WEBHOOKS__MASTER_SECRET",
     }  # fmt: skip
     assert set(environment_of("api")) == known
 

@@ -31,8 +31,20 @@ def clock_at(offset_s: float) -> Clock:
 @pytest.mark.parametrize("actor", [RIDER, PICKER])
 def test_a_token_carries_the_actor(actor: Actor) -> None:
     """What goes in comes out, scopes and rider included."""
-    tokens = Tokens(identity_settings(), Clock())
-    assert tokens.verify(tokens.access(actor)) == actor
+    token = Tokens(identity_settings(), Clock()).access(actor)
+    assert Tokens(identity_settings(), Clock()).verify(token) == actor
+
+
+def test_a_token_that_is_known_already_expires_all_the_same() -> None:
+    """Whoever has seen a token does not verify its signature again, but its time."""
+    clock = Clock(anchor_virtual_s=10_000)
+    tokens = Tokens(identity_settings(), clock)
+    token = tokens.access(RIDER)
+    assert tokens.verify(token) == RIDER
+    assert tokens.verify(token) == RIDER
+    object.__setattr__(clock, "anchor_virtual_s", 11_000.0)
+    with pytest.raises(TokenExpired):
+        tokens.verify(token)
 
 
 def test_a_token_expires_in_virtual_time() -> None:

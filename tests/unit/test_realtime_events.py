@@ -97,6 +97,7 @@ _STATES = {
 # What the features append, field by field.
 _SAMPLES: dict[str, dict[str, object]] = {
     "order.status": {"machine": "order", "from": None, "to": "placed", "reason": None, **_STATES},
+    "checkout.refused": {"code": "store_paused", "detail": "The store is paused."},
     "order.line": {
         "line_id": "lin_1",
         "sku_id": "sku_1",
@@ -104,7 +105,34 @@ _SAMPLES: dict[str, dict[str, object]] = {
         "picked_quantity": 1,
         "refunded_minor": 500,
     },
+    "order.promise": {
+        "reason": "rescheduled",
+        "promised_at": {"low": "2026-01-01T12:00:00Z", "high": "2026-01-01T12:15:00Z"},
+        "scheduled": {"from": "2026-01-01T12:00:00Z", "to": "2026-01-01T12:15:00Z"},
+        **_STATES,
+    },
     "order.rider": {"rider": {"name": "Ana", "vehicle": "bike"}},
+    "order.substitution": {
+        "id": "sub_1",
+        "line_id": "lin_1",
+        "sku_id": "sku_2",
+        "name": "Oat milk",
+        "quantity": 1,
+        "picked_quantity": 0,
+        "status": "proposed",
+        "price_minor": 6_300,
+        "charged_minor": 0,
+        "fallback": "refund",
+        "deadline_at": "2026-01-01T12:02:00.000Z",
+    },
+    "order.claim": {
+        "id": "clm_1",
+        "kind": "missing",
+        "status": "approved",
+        "refunded_minor": 500,
+        "refund_to": "original",
+        "reason": None,
+    },
     "pick_task.changed": {
         "id": "ptk_1",
         "order_id": "ord_1",
@@ -119,8 +147,12 @@ _SAMPLES: dict[str, dict[str, object]] = {
     },
     "rider.at_store": {"order_id": "ord_1", "rider_name": "Ana"},
     "stock.changed": {"sku_id": "sku_1", "on_hand": 5, "reserved": 2, "available": 3},
+    "stock.low": {"sku_id": "sku_1", "available": 2, "threshold": 3},
+    "stock.short": {"sku_id": "sku_1", "short": 2, "order_ids": ["ord_1"]},
+    "stock.back": {"sku_id": "sku_1", "available": 9, "alert_ids": ["alr_1"]},
     "offer.made": {"id": "ofr_1", "trip": _WORK, "expires_at": "2026-01-01T12:00:00+00:00"},
     "offer.closed": {"offer_id": "ofr_1", "reason": "accepted"},
+    "rider.cash": {"held": [{"amount_minor": 4_000, "currency": "INR"}]},
     "trip.changed": {
         "id": "trp_1",
         "status": "active",
