@@ -45,7 +45,7 @@ GUEST_NAME = "Guest"
 # How long an expired session is kept: a token that comes back late is then still *expired*.
 SESSIONS_KEPT_S = 24 * 3600.0
 # Real seconds for which a session that was found alive is not asked about again.  Revocation has
-# to reach everybody within 5 s; asking each time was a seventh of a request's CPU.
+# to reach everybody within 5 s; asking each time is a statement a request.
 TRUSTED_S = 2.0
 TRUSTED_MAX = 20_000
 

@@ -74,8 +74,8 @@ def id_type() -> TypeEngine[str]:
 async def _keep(_conn: object) -> None:
     """What a returned connection is cleansed of: nothing.
 
-    The driver itself ends an open transaction.  Nobody sets anything for a session, listens or
-    locks beyond a transaction, and asking Postgres to undo that took a round trip a statement.
+    The driver itself ends an open transaction.  Nobody sets anything for a session or listens, who
+    locks for a session unlocks, and asking Postgres to undo that took a round trip a statement.
     """
 
 

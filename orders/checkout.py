@@ -243,7 +243,7 @@ async def _confirm(
 ) -> StoredAnswer | None:
     """A plain yes, written down with the answer in three short statements; None if it was not.
 
-    The step-by-step way takes a dozen through SQLAlchemy, which was a third of a checkout's CPU.
+    The step-by-step way takes a dozen through SQLAlchemy.
     """
     async with database.pool.acquire() as conn, conn.transaction():
         if not await conn.fetchval(

@@ -205,11 +205,6 @@ class OfferExpired(Conflict):
     title = "The offer is no longer open"
 
 
-class NotOnShift(Conflict):
-    code = "not_on_shift"
-    title = "Start a shift first"
-
-
 class OnTrip(Conflict):
     code = "on_trip"
     title = "Finish the trip first"

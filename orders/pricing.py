@@ -8,7 +8,7 @@ tax of a refunded line is known exactly.  Fees and tips are not taxed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kit.money import portion
 from orders.settings import FeeSettings
@@ -156,8 +156,3 @@ def refund_for(line: PricedLine, missing: int, already_missing: int = 0) -> Line
 def _cumulative_refund(line: PricedLine, units: int) -> LineRefund:
     paid = line.line_total_minor - line.discount_minor
     return LineRefund(paid * units // line.quantity, line.tax_minor * units // line.quantity)
-
-
-def with_tip(totals: Totals, tip_minor: int) -> Totals:
-    """The same totals with another tip."""
-    return replace(totals, tip_minor=tip_minor)

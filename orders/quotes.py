@@ -210,9 +210,10 @@ async def create_plain_quote(
             for line in request.lines
         ):
             return None
-        busy = SimpleNamespace(**await conn.fetchrow(_STORE_LOAD.text, store.store_id))
-        if not busy.open:
+        load_row = await conn.fetchrow(_STORE_LOAD.text, store.store_id)
+        if load_row is None or not load_row["open"]:
             return None
+        busy = SimpleNamespace(**load_row)
         lines, totals = price(
             _basket_lines(request.lines, rows), settings.fees, request.tip_minor, None
         )

@@ -195,7 +195,7 @@ async def quote_view(conn: AsyncConnection, quote_id: str, user_id: str) -> dict
     ).mappings().first()  # fmt: skip
     if row is None:
         raise QuoteNotFound("There is no such quote; ask for a new one.")
-    return shape_quote(row)
+    return shape_quote(dict(row))
 
 
 def shape_quote(row: Record) -> dict[str, object]:

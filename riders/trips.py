@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
@@ -255,21 +255,6 @@ async def drop_order(conn: AsyncConnection, trip_id: str, order_id: str) -> None
         )
         .values(status=StopStatus.CANCELLED.value)
     )
-
-
-async def lower_cash_due(conn: AsyncConnection, order_id: str, amount_minor: int) -> str | None:
-    """The customer owes less at the door; returns the open trip that it changes, if any."""
-    found = await conn.scalar(
-        update(trip_stops)
-        .where(
-            trip_stops.c.order_id == order_id,
-            trip_stops.c.cash_due_minor > 0,
-            trip_stops.c.status == StopStatus.PENDING.value,
-        )
-        .values(cash_due_minor=func.greatest(0, trip_stops.c.cash_due_minor - amount_minor))
-        .returning(trip_stops.c.trip_id)
-    )
-    return None if found is None else str(found)
 
 
 async def move_dropoff(

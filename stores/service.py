@@ -49,22 +49,6 @@ class NearStore:
     distance_m: float | None
 
 
-async def rebuild_missing(database: Database, redis: Redis) -> list[str]:
-    """Fill the live layer for every store that it does not hold; returns their ids.
-
-    For a worker, at its start and now and then.  Raises ``RedisError``.
-    """
-    async with database.begin() as conn:
-        stores = await repository.list_stores(conn)
-    missing = [
-        store.id for store in stores if not await availability_redis.is_held(redis, store.id)
-    ]
-    for store_id in missing:
-        async with database.begin() as conn:
-            await availability_redis.rebuild(conn, redis, store_id)
-    return missing
-
-
 async def get_city(conn: AsyncConnection, city_id: str) -> City:
     """Raises ``CityNotFound``."""
     city = await repository.find_city(conn, city_id) if is_id(city_id, "cty") else None

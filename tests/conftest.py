@@ -65,6 +65,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     kinds = [EMBEDDED]
     integration = "integration" in metafunc.definition.path.parts
+    if metafunc.definition.get_closest_marker("embedded_only"):
+        integration = False
     if integration and metafunc.config.stash[EXTERNAL_ADDRESSES] is not None:
         kinds.append(EXTERNAL)
     metafunc.parametrize("engine_kind", kinds, indirect=True, scope="session")

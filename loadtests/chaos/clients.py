@@ -168,12 +168,12 @@ async def buy(crowd: Crowd) -> None:
         return
     order_id = reply.data["id"]
     dice = crowd.rng.random()
-    if dice < 0.6:
+    if dice < 0.5:
         await crowd.rest((0.0, 3.0))
         await crowd.cancel(session, order_id)
         return
     await crowd.rest((1.0, 4.0))
-    if dice < 0.8:
+    if dice < 0.85:
         await _rate(crowd, session, order_id)
 
 

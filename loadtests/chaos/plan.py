@@ -47,7 +47,7 @@ def make_plan(
     A lane whose faults last longer than the run starts its next when the last has ended; the run
     then takes as long as it takes.
     """
-    rounds = rounds or max(1, int(length_s / 60.0 / MINUTES_A_ROUND))
+    rounds = rounds or max(1, round(length_s / 60.0 / MINUTES_A_ROUND))
     strikes: list[Planned] = []
     for lane, faults in lanes.items():
         rng = random.Random(f"{seed}:{lane}")
@@ -55,7 +55,7 @@ def make_plan(
         pause_s = max(0.0, length_s - sum(lasts_s for _, lasts_s in order)) / (len(order) + 1)
         at_s = 0.0
         for fault, lasts_s in order:
-            at_s += pause_s * rng.uniform(0.5, 1.0)
+            at_s += pause_s * rng.uniform(0.6, 1.3)
             strikes.append(Planned(round(at_s, 2), lane, fault, lasts_s))
             at_s += lasts_s
     return Plan(seed, length_s, rounds, tuple(sorted(strikes, key=lambda strike: strike.at_s)))

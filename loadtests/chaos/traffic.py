@@ -33,7 +33,10 @@ from simulator.report import Tally
 # A server answers or gives up within 15 s (its own deadline); beyond this nobody was going to.
 ANSWER_TIMEOUT_S: Final = 20.0
 DRAIN_MINUTES: Final = 25.0
+# Real seconds after the last demand in which clients end their turns, and then the city its day;
+# what is still on its way by then, because the machine is slow, stays where it is.
 LAST_TURNS_S: Final = 150.0
+LAST_DELIVERIES_S: Final = 150.0
 
 
 class WatchedHttp(HttpClient):
@@ -94,7 +97,8 @@ async def _main(options: argparse.Namespace) -> dict[str, Any]:
     )
     await _open_shop(crowd)
     async with asyncio.TaskGroup() as tasks:
-        day = tasks.create_task(city.run(asyncio.Event()))
+        ending = asyncio.Event()
+        day = tasks.create_task(city.run(ending))
         offices = [tasks.create_task(office) for office in _offices(crowd, options)]
         turns = [clients.buy] * clients.BUYERS
         turns += [clients.click_twice, clients.race_the_wallet, clients.count_stock, clients.flood]
@@ -106,6 +110,8 @@ async def _main(options: argparse.Namespace) -> dict[str, Any]:
         crowd.counts["clients that never ended"] += len(late)
         for person in late:
             person.cancel()
+        await asyncio.wait({day}, timeout=LAST_DELIVERIES_S)
+        ending.set()
         await asyncio.wait({day})
         await clients.replay(crowd)
         for office in offices:

@@ -56,13 +56,6 @@ class MoneyOut(BaseModel):
     currency: str = Field(pattern="^[A-Z]{3}$")
 
 
-class PromiseOut(BaseModel):
-    """A promised range, in seconds from now."""
-
-    low_s: int
-    high_s: int
-
-
 class Page(BaseModel, Generic[Item]):
     """One page of a list; ``next_cursor`` is null on the last."""
 

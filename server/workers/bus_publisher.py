@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeAlias
 
+import asyncpg.pool
 import structlog
 
 from kit.event_bus import HOME, BusEvent, EventBus
@@ -50,6 +52,10 @@ def open_bus(services: Services) -> EventBus:
     return make_bus(redis_url if url == HOME else url, settings)
 
 
+# A connection of the pool; the names of the driver's own types are generic only for mypy.
+Session: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
 class Publisher:
     """One process's turn at the bus.
 
@@ -70,8 +76,7 @@ class Publisher:
             try:
                 done = await self._batch()
             finally:
-                if not session.is_closed():
-                    await session.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+                await _unlock(session)
         return 0.0 if done == BATCH else POLL_S
 
     async def _batch(self) -> int:
@@ -90,3 +95,14 @@ class Publisher:
     async def close(self) -> None:
         if self._connected:
             await self._bus.close()
+
+
+async def _unlock(session: Session) -> None:
+    """Give the lock back; a connection that cannot tell whether it did must not be used again."""
+    if session.is_closed():
+        return
+    try:
+        await session.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    except BaseException:
+        session.terminate()
+        raise

@@ -88,7 +88,8 @@ async def test_refusals_have_their_codes(client: httpx.AsyncClient) -> None:
     invented = await client.post("/v1/auth/refresh", json={"refresh_token": "x" * 43})
     assert (invented.status_code, invented.json()["code"]) == (401, "token_invalid")
     pair = {"refresh_token": registered.json()["refresh_token"]}
-    await client.post("/v1/auth/refresh", json=pair)
+    following = (await client.post("/v1/auth/refresh", json=pair)).json()
+    await client.post("/v1/auth/refresh", json={"refresh_token": following["refresh_token"]})
     reused = await client.post("/v1/auth/refresh", json=pair)
     assert (reused.status_code, reused.json()["code"]) == (401, "session_revoked")
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import orjson
 import pytest
 from sqlalchemy import text
 
+from geo.distances import Point
 from kit.db import Database
 from kit.errors import Conflict, DarkstoreError
 from kit.idempotency import InProgress, KeyReused
 from orders import picking
 from orders.cancellation import cancel_as_customer, cancel_as_staff
 from orders.errors import QuoteExpired, QuoteNotFound, QuoteUsed, StockShort, StorePaused
+from orders.quotes import QuoteRequest, WantedLine, create_plain_quote
+from orders.views import quote_view
 from payments.gateway import GatewayOutcome
 from server.workers.reservation_expiry import expire_reservations
 from tests.flow import eventually
@@ -322,3 +326,28 @@ async def pick_one(shop: Shop, task: dict[str, object], sku_id: str) -> None:
             conn, str(task["id"]), shop.picker_id, str(line["line_id"]), str(line["barcode"]),
             str(line["bin"]), 1,
         )  # fmt: skip
+
+
+async def test_a_plain_quote_says_what_any_other_says(shop: Shop) -> None:
+    """The short way to a quote answers and writes like the long one; a coupon goes the long way."""
+    first, second = await shop.stock(5, 6_000, 2_000)
+    wanted = {first.sku_id: 2, second.sku_id: 1}
+    quote_id = await shop.quote(wanted, tip_minor=300)
+    request = QuoteRequest(
+        user_id=shop.customer_id, store_id=shop.place.store.id,
+        lines=tuple(WantedLine(sku, quantity) for sku, quantity in wanted.items()),
+        dropoff=Point(shop.place.store.lat + 0.004, shop.place.store.lon),
+        address="1 Test Street", tip_minor=300,
+    )  # fmt: skip
+    rest = (shop.territory, shop.settings, shop.clock)
+    plain = await create_plain_quote(shop.database.pool, *rest, request)
+    assert plain is not None
+    async with shop.database.begin() as conn:
+        long = await quote_view(conn, quote_id, shop.customer_id)
+        stored = await quote_view(conn, str(plain["id"]), shop.customer_id)
+    assert stored == plain
+    same = {name for name in plain if name not in ("id", "expires_at")}
+    assert {name: plain[name] for name in same} == {name: long[name] for name in same}
+    too_many = replace(request, lines=(WantedLine(first.sku_id, 6),))
+    for other in (too_many, replace(request, coupon="HELLO")):
+        assert await create_plain_quote(shop.database.pool, *rest, other) is None

@@ -251,6 +251,7 @@ BUGS = (
 )  # fmt: skip
 
 
+@pytest.mark.embedded_only
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 async def test_a_seeded_bug_in_the_books_turns_verify_red(shop: Shop, bug: object) -> None:
     """All was clean before."""

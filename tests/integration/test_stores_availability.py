@@ -11,7 +11,7 @@ from sqlalchemy import select
 from kit.db import Database
 from kit.outbox import stream_epoch
 from kit.redis import RedisError, connect
-from stores import availability_redis, service
+from stores import availability_redis
 from stores.availability_redis import key_of
 from stores.service import LiveAvailability
 from tests.store_support import MadeStore, make_draft, make_store, reserve
@@ -106,15 +106,6 @@ async def test_a_slow_redis_is_not_waited_for(database: Database, made: MadeStor
 
     available = LiveAvailability(database, cast(Redis, Slow()), 0.02)
     assert await available(made.store.id, [made.skus["Curd"]]) == {made.skus["Curd"]: 2}
-
-
-async def test_a_worker_fills_what_is_missing(
-    database: Database, redis: Redis, made: MadeStore
-) -> None:
-    """rebuild_missing fills stores that Redis does not hold, and those only."""
-    assert made.store.id in await service.rebuild_missing(database, redis)
-    assert made.store.id not in await service.rebuild_missing(database, redis)
-    assert await availability_redis.is_held(redis, made.store.id)
 
 
 async def test_a_failed_refresh_is_told(database: Database, made: MadeStore) -> None:

@@ -285,6 +285,7 @@ BUGS: tuple[Callable[[Shop], Awaitable[set[str]]], ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.embedded_only
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 async def test_a_seeded_bug_turns_it_red(
     shop: Shop, bug: Callable[[Shop], Awaitable[set[str]]]

@@ -104,6 +104,7 @@ BUGS: tuple[Bug, ...] = (
 )  # fmt: skip
 
 
+@pytest.mark.embedded_only
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 async def test_a_seeded_bug_turns_it_red(shop: Shop, bug: Bug) -> None:
     """Each bug is found by the checks that it should be found by, and all was clean before."""

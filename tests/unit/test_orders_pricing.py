@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orders.pricing import BasketLine, Coupon, price, refund_for, split, with_tip
+from orders.pricing import BasketLine, Coupon, price, refund_for, split
 from orders.settings import FeeSettings
 
 FEES = FeeSettings(
@@ -45,7 +45,6 @@ def test_tax_is_on_what_is_left_after_the_discount() -> None:
     assert [one.discount_minor for one in lines] == [1_500, 500]
     assert [one.tax_minor for one in lines] == [675, 810]
     assert totals.total_minor == 20_000 + 1_485 + 2_500 - 2_000 + 700
-    assert with_tip(totals, 0).total_minor == totals.total_minor - 700
 
 
 def test_a_discount_stops_at_its_cap() -> None:

@@ -1,4 +1,4 @@
--- order_move: the only way in which a state of an order changes.
+-- order_move: the way in which a state of an order changes (settle_authorised does two at once).
 --   p_order_id  the order
 --   p_machine   'order', 'delivery' or 'payment'
 --   p_to        the wanted state
