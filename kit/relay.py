@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import crash_points
-from kit.db import Database
+from kit.db import Database, lost
 from kit.errors import DarkstoreError
 from kit.sql import load
 
@@ -70,7 +70,8 @@ class _Undone(Exception):
     """A consumer failed, and with it the batch."""
 
 
-# Errors that an event itself can cause; anything else (a lost connection) fails the whole batch.
+# Errors that an event itself can cause; anything else (a lost connection, a full disk) fails the
+# whole batch, and no attempt is counted.
 EVENT_ERRORS = (DarkstoreError, DBAPIError, AssertionError, LookupError, ValueError, TypeError)
 
 _Consumers = Mapping[str, Sequence[Consumer]]
@@ -122,7 +123,7 @@ async def _consume_all(
         for consume_together, theirs in together.items():
             await consume_together.consume(conn, theirs)
     except EVENT_ERRORS as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+        if lost(error):
             raise
         raise _Undone from error
     return list(events)
@@ -156,7 +157,7 @@ async def _consume(
                 await consume(conn, event)
     except EVENT_ERRORS as error:
         if isinstance(error, DBAPIError):
-            if error.connection_invalidated:
+            if lost(error):
                 raise
             if getattr(error.orig, "sqlstate", None) in _CONTENTION:
                 await _POSTPONED.run(conn, event.id, random.uniform(0.02, 0.06))

@@ -26,12 +26,11 @@ def relay_marks_first() -> None:
         async with database.begin() as conn:
             events = [OutboxEvent(*row) for row in await relay._BATCH.all(conn, BATCH)]
             if events:
-                await relay._DONE.run(conn, [event.id for event in events])
+                await relay._DONE.run(conn, [event.id for event in events], False)
         if events:
             crash_points.reached("relay_before_commit")
         async with database.begin() as conn:
-            for event in events:
-                await relay._consume(conn, event, consumers.get(event.type, ()))
+            await relay._consume_each(conn, events, consumers)
         return events
 
     vars(outbox_relay)["relay_batch"] = relay_batch

@@ -46,6 +46,10 @@ _ENVIRONMENT = {
     for name in ("PER_ACTOR", "PER_ADDRESS", "REGISTER_PER_ADDRESS", "LOG_IN_PER_ADDRESS")
 }
 _DRAIN_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 120.0
+# Of one process in a second: polling stays below it, importing does not.
+_AT_REST_S = 0.15
+_IDLE_S = 5.0
 
 
 async def bench_api(data_dir: Path, *, seconds: float, connections: int, rounds: int) -> Report:
@@ -60,6 +64,7 @@ async def bench_api(data_dir: Path, *, seconds: float, connections: int, rounds:
             await database.pool.execute("VACUUM ANALYZE")
             async with Supervisor(children(place)) as supervisor:
                 bench = _Bench(place, database, shop, supervisor, report)
+                await bench.at_rest()
                 await bench.guests(seconds, "card")
                 await bench.guests(seconds, "cod")
                 await bench.peak(seconds, connections, rounds)
@@ -86,6 +91,29 @@ class _Bench:
         self._supervisor, self._report = supervisor, report
         self._answer_bytes = 0
         self._peak = 0.0
+
+    async def at_rest(self) -> None:
+        """Wait until every process has started; then what the system costs when nobody asks.
+
+        Six workers that import their modules beside the first guests would be counted with them.
+        """
+        progress("waiting until every process has started")
+        until = time.monotonic() + _START_TIMEOUT_S
+        quiet = 0
+        while quiet < 2:
+            before = self._spent()
+            await asyncio.sleep(1.0)
+            busiest = max(processes.difference(before, self._spent()).values())
+            quiet = quiet + 1 if busiest < _AT_REST_S else 0
+            if time.monotonic() > until:
+                raise ValueError("the system does not come to rest: see its logs")
+        before = self._spent()
+        await asyncio.sleep(_IDLE_S)
+        spent = processes.difference(before, self._spent())
+        figures = self._report.figures
+        figures["idle_cpu_share"] = sum(spent.values()) / _IDLE_S
+        for name, cpu in sorted(spent.items()):
+            figures[f"idle_cpu_share_{name.replace('-', '_')}"] = cpu / _IDLE_S
 
     async def guests(self, seconds: float, method: str) -> None:
         """Guests one after another on four connections; CPU of each part for one of them."""

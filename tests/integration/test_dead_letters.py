@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import dead_letters, outbox
-from kit.db import Database
+from kit.db import Database, DatabaseUnavailable
 from kit.relay import MAX_ATTEMPTS, OutboxEvent, relay_batch
 
 taken: list[int] = []
@@ -74,3 +75,40 @@ async def test_a_replay_that_fails_again_leaves_the_letter_and_no_trace(
     assert "ForeignKeyViolation" in result.error
     async with fresh_database.begin() as conn:
         assert [found.outbox_id for found in await dead_letters.waiting(conn)] == [outbox_id]
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "57P01"])
+async def test_a_database_in_trouble_kills_no_event(fresh_database: Database, state: str) -> None:
+    """No room on its disk, no memory, shutting down: that is no fault of what was to be relayed."""
+
+    async def in_trouble(conn: AsyncConnection, event: OutboxEvent) -> None:
+        await conn.execute(
+            text(f"DO $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '{state}'; END $$")
+        )
+
+    async with fresh_database.begin() as conn:
+        await outbox.append(conn, "order:ord_sound", "order.sound", {})
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(DatabaseUnavailable):
+            await relay_batch(fresh_database, {"order.sound": [in_trouble]})
+    async with fresh_database.begin() as conn:
+        assert await dead_letters.waiting(conn) == []
+        assert await conn.scalar(text("SELECT max(attempts) FROM outbox")) == 0
+    taken.clear()
+    (event,) = await relay_batch(fresh_database, {"order.sound": [repaired]})
+    assert taken == [event.id]
+
+
+async def test_a_parameter_that_the_driver_refuses_is_the_events_own_fault(
+    fresh_database: Database,
+) -> None:
+    """The driver calls it an error of the interface, as it calls a closed connection."""
+
+    async def ill_typed(conn: AsyncConnection, event: OutboxEvent) -> None:
+        await conn.exec_driver_sql("SELECT $1::bigint", ("no number",))
+
+    async with fresh_database.begin() as conn:
+        await outbox.append(conn, "order:ord_typed", "order.typed", {})
+    await relay_batch(fresh_database, {"order.typed": [ill_typed]})
+    async with fresh_database.begin() as conn:
+        assert await conn.scalar(text("SELECT max(attempts) FROM outbox")) == 1
