@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 ARMED: Final = ".armed"
+DYING: Final = ".dying"
 HIT: Final = ".hit"
 
 _folder: Path | None = None
@@ -30,9 +31,11 @@ def reached(name: str) -> None:
     if _folder is None:
         return
     try:
-        (_folder / f"{name}{ARMED}").rename(_folder / f"{name}{HIT}")
+        (_folder / f"{name}{ARMED}").rename(_folder / f"{name}{DYING}")
     except FileNotFoundError:
         return
+    (_folder / f"{name}{DYING}").write_text(str(os.getpid()))
+    (_folder / f"{name}{DYING}").rename(_folder / f"{name}{HIT}")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -40,6 +43,14 @@ def arm(folder: Path, name: str) -> None:
     """Let the next process that reaches ``name`` die."""
     (folder / f"{name}{HIT}").unlink(missing_ok=True)
     (folder / f"{name}{ARMED}").write_text("")
+
+
+def victim(folder: Path, name: str) -> int | None:
+    """The process id of who died at ``name`` since it was armed."""
+    try:
+        return int((folder / f"{name}{HIT}").read_text())
+    except FileNotFoundError:
+        return None
 
 
 def disarm(folder: Path, name: str) -> bool:

@@ -34,13 +34,12 @@ def test_without_a_folder_a_point_does_nothing() -> None:
 def test_the_first_to_reach_an_armed_point_dies_and_the_next_lives(tmp_path: Path) -> None:
     """SIGKILL for one process; the arming is spent by it."""
     crash_points.arm(tmp_path, "mid_way")
-    first, second = (
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, check=False
-        )
-        for _ in range(2)
-    )
-    assert (first.returncode, first.stdout) == (-signal.SIGKILL, b"")
+    assert crash_points.victim(tmp_path, "mid_way") is None
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert (first.communicate()[0], first.returncode) == (b"", -signal.SIGKILL)
+    assert crash_points.victim(tmp_path, "mid_way") == first.pid
+    second = subprocess.run(command, capture_output=True, check=False)
     assert (second.returncode, second.stdout) == (0, b"still here\n")
     assert crash_points.disarm(tmp_path, "mid_way")
 

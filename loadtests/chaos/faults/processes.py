@@ -62,26 +62,23 @@ class CrashAt(Fault):
         self.name = f"crash at {point}"
 
     async def strike(self, system: System, rng: random.Random) -> str:
-        pids = {child.pid: child.name for child in system.supervisor.status()}
+        names = self._names(system)
         crash_points.arm(system.crash_points, self.point)
-        hit = system.crash_points / f"{self.point}{crash_points.HIT}"
         deadline_s = time.monotonic() + CRASH_PATIENCE_S
-        while not hit.exists():
+        while (pid := crash_points.victim(system.crash_points, self.point)) is None:
             if time.monotonic() > deadline_s:
                 raise NotStruck("nobody came by")
+            # Whoever dies there may have been started a moment ago.
+            names |= self._names(system)
             await asyncio.sleep(0.02)
-        async with asyncio.timeout(10):
-            while not (gone := self._gone(system, pids)):  # noqa: ASYNC110 - other processes
-                await asyncio.sleep(0.02)
-        (pid, name), *_ = gone.items()
+        name = names[pid]
         system.expect_death(name)
         await system.new_pid(name, pid)
         return f"{name} (pid {pid}) died there"
 
     @staticmethod
-    def _gone(system: System, before: dict[int | None, str]) -> dict[int, str]:
-        now = {child.pid for child in system.supervisor.status()}
-        return {pid: name for pid, name in before.items() if pid is not None and pid not in now}
+    def _names(system: System) -> dict[int | None, str]:
+        return {child.pid: child.name for child in system.supervisor.status()}
 
     async def heal(self, system: System) -> None:
         crash_points.disarm(system.crash_points, self.point)
