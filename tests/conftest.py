@@ -72,17 +72,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("engine_kind", kinds, indirect=True, scope="session")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With ``-n N --dist loadgroup`` one process runs the whole system, not each.
 
-    What xdist's mark ``xdist_group`` does, written out: xdist 3.8 does it in a hook that it does not
-    mark as one, and pytest 9.2 calls marked hooks alone, so that two systems shared two cores.
+    First of all hooks of this name: xdist reads the groups in one of them.
     """
-    if not getattr(config.option, "loadgroup", False):
-        return
     for item in items:
         if "system" in getattr(item, "fixturenames", ()):
-            item._nodeid = f"{item.nodeid}@system"
+            item.add_marker(pytest.mark.xdist_group("system"))
 
 
 @pytest.fixture(scope="session")
