@@ -8,11 +8,14 @@ from dispatch.parameters import (
     Backend,
     CommitmentParameters,
     ExtensionParameters,
+    GhostParameters,
     LatenessParameters,
     MatchingParameters,
     OfferParameters,
     Parameters,
     RiderTimeParameters,
+    RollingParameters,
+    Solver,
     Temperature,
     UrgencyParameters,
     Vehicle,
@@ -25,6 +28,7 @@ from dispatch.result import (
     Held,
     HeldReason,
     Plan,
+    Route,
     Statistics,
     Stop,
     StopKind,
@@ -32,16 +36,19 @@ from dispatch.result import (
     Unassigned,
     UnassignedReason,
 )
-from dispatch.snapshot import CurrentTrip, Order, Rider, Snapshot, Store
+from dispatch.rolling import is_warm, warm_up
+from dispatch.snapshot import CurrentTrip, Demand, Order, Rider, Snapshot, Store
 from dispatch.travel import TravelTimes
 
 __all__ = [
     "Backend",
     "CommitmentParameters",
     "CurrentTrip",
+    "Demand",
     "EtaInputs",
     "Explanation",
     "ExtensionParameters",
+    "GhostParameters",
     "Held",
     "HeldReason",
     "LatenessParameters",
@@ -55,7 +62,10 @@ __all__ = [
     "PromiseRange",
     "Rider",
     "RiderTimeParameters",
+    "RollingParameters",
+    "Route",
     "Snapshot",
+    "Solver",
     "Stage",
     "Statistics",
     "Stop",
@@ -70,6 +80,8 @@ __all__ = [
     "Vehicle",
     "VehicleParameters",
     "eta",
+    "is_warm",
     "plan",
     "promise",
+    "warm_up",
 ]

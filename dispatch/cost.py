@@ -101,7 +101,7 @@ def _slack_and_age(
 
 
 def _tie_break(problem: Problem, order_row: IntArray, rider_row: IntArray) -> FloatArray:
-    """Longest idle first, front of the store's queue first, last plan's choice first."""
+    """Longest idle, least worked, front of the store's queue, last plan's choice first."""
     weights = problem.snapshot.parameters.rider_time
     now_s = problem.snapshot.now_s
     idle_s = np.array(
@@ -113,6 +113,8 @@ def _tie_break(problem: Problem, order_row: IntArray, rider_row: IntArray) -> Fl
         ]
     )
     result = weights.idle_weight * (weights.idle_cap_s - np.maximum(0.0, idle_s[rider_row]))
+    worked = np.array([rider.work_share or 0.0 for rider in problem.riders])
+    result = result + weights.fair_s * worked[rider_row]
     result = (
         result
         + weights.queue_place_s * _queue_places(problem)[problem.order_store[order_row], rider_row]

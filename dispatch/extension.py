@@ -62,6 +62,8 @@ def _fits(problem: Problem, draft: Draft, row: int) -> bool:
     rider, order, parameters = draft.rider, problem.orders[row], problem.snapshot.parameters
     if rider.rider_id in order.declined_by or order.order_id in rider.declined:
         return False
+    if order.pinned_rider not in (None, rider.rider_id):
+        return False
     if order.temperature not in parameters.vehicles.carries.get(rider.vehicle, ()):
         return False
     orders = (*draft.orders, order)

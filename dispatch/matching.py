@@ -9,7 +9,6 @@ from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
-from ortools.graph.python import linear_sum_assignment, min_cost_flow
 
 from dispatch.parameters import Backend
 from dispatch.problem import IntArray
@@ -104,6 +103,9 @@ def _flow(
     """Min-cost flow: order -> rider -> sink, or order -> sink at its price; None on failure."""
     orders, sink = price.size, price.size + riders
     every_order, every_rider = np.arange(orders), orders + np.arange(riders)
+    # Here and not above: whoever only promises and predicts need not load it.
+    from ortools.graph.python import min_cost_flow
+
     solver = min_cost_flow.SimpleMinCostFlow()
     arcs = solver.add_arcs_with_capacity_and_unit_cost(
         np.concatenate([order_of, every_order, every_rider]).astype(np.int32),
@@ -129,6 +131,8 @@ def _assignment(
     """
     orders = price.size
     every_order, every_rider = np.arange(orders), np.arange(riders)
+    from ortools.graph.python import linear_sum_assignment
+
     solver = linear_sum_assignment.SimpleLinearSumAssignment()
     solver.add_arcs_with_cost(
         np.concatenate([order_of, orders + rider_of, every_order, orders + every_rider]),

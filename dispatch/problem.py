@@ -1,6 +1,6 @@
 """A snapshot as arrays, and the pairs of order and rider that can work at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from dispatch.travel import FloatArray
 
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
+
+ANYBODY = -1
+NOBODY = -2
 
 _TEMPERATURES = tuple(Temperature)
 _VEHICLES = tuple(Vehicle)
@@ -27,7 +30,9 @@ class Problem:
     order_*: shape (n,). rider_*: shape (m,). arrival_s: shape (s, m), when the rider could stand
     at the store's door. direct_s: shape (n,), store to drop-off at the matrix's own pace.
     earliest_s: shape (n,), no dispatcher could deliver earlier, deciding now; finite even where
-    there is no way.
+    there is no way. loads, limits: shapes (n, 3) and (m, 3), grams, millilitres and cash of each
+    order, and what each rider may take of them. temperature, pinned: shape (n,), the class, and the
+    row of the only rider allowed: ANYBODY, or NOBODY when he is not among ``riders``.
     """
 
     snapshot: Snapshot
@@ -51,6 +56,10 @@ class Problem:
     arrival_s: FloatArray
     carries: BoolArray
     refused: Mapping[int, IntArray]
+    loads: IntArray
+    limits: IntArray
+    temperature: IntArray
+    pinned: IntArray
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Problem":
@@ -99,6 +108,10 @@ class Problem:
             arrival_s=leave_s + to_store_s * factor,
             carries=_carries(snapshot, riders),
             refused=_refused(orders, riders),
+            loads=_table([(one.weight_g, one.volume_ml, one.cash_due_minor) for one in orders], 3),
+            limits=_table([_limits(rider) for rider in riders], 3),
+            temperature=_ints([_TEMPERATURES.index(order.temperature) for order in orders]),
+            pinned=_pinned(orders, riders),
         )
 
     def candidates(self, order_rows: IntArray, width: int) -> tuple[IntArray, IntArray, bool]:
@@ -129,15 +142,22 @@ class Problem:
 
     def why_nobody(self, order_row: int) -> UnassignedReason:
         """The check that removed the last rider; RIDERS_BUSY when somebody is left."""
+        return self.why_nobody_of([order_row])[0]
+
+    def why_nobody_of(self, order_rows: Sequence[int]) -> list[UnassignedReason]:
+        """`why_nobody` of each, a store at a time."""
         if not self.riders:
-            return UnassignedReason.NO_RIDERS
-        rows, riders = _ints([order_row]), np.arange(len(self.riders))
-        left = np.ones((1, riders.size), dtype=np.bool_)
-        for reason, passes in self._checks(rows, riders):
-            left &= passes
-            if not left.any():
-                return reason
-        return UnassignedReason.RIDERS_BUSY
+            return [UnassignedReason.NO_RIDERS] * len(order_rows)
+        every, riders = _ints(list(order_rows)), np.arange(len(self.riders))
+        found: dict[int, UnassignedReason] = {}
+        for store in np.unique(self.order_store[every]):
+            rows = every[self.order_store[every] == store]
+            left = np.ones((rows.size, riders.size), dtype=np.bool_)
+            for reason, passes in self._checks(rows, riders):
+                left &= passes
+                for row in rows[~left.any(axis=1)].tolist():
+                    found.setdefault(row, reason)
+        return [found.get(row, UnassignedReason.RIDERS_BUSY) for row in order_rows]
 
     def _checks(
         self, rows: IntArray, riders: IntArray
@@ -149,21 +169,20 @@ class Problem:
             UnassignedReason.UNREACHABLE,
             np.isfinite(arrival_s)[None, :] & np.isfinite(self.direct_s[rows])[:, None],
         )
-        chosen = [self.riders[rider] for rider in riders]
-        orders = [self.orders[row] for row in rows]
-        slots = _floats([rider.capacity_orders for rider in chosen])
-        fits = _within([order.weight_g for order in orders], [r.capacity_g for r in chosen])
-        fits &= _within([order.volume_ml for order in orders], [r.capacity_ml for r in chosen])
-        yield UnassignedReason.OVER_CAPACITY, fits & (slots >= 1)[None, :]
-        classes = _ints([_TEMPERATURES.index(order.temperature) for order in orders])
-        yield UnassignedReason.TEMPERATURE, self.carries[np.ix_(riders, classes)].T
-        cash = [order.cash_due_minor for order in orders]
-        headroom = [max(0, rider.cash_headroom_minor) for rider in chosen]
-        yield UnassignedReason.CASH_LIMIT, _within(cash, headroom)
-        yield (
-            UnassignedReason.DECLINED,
-            np.array([~np.isin(riders, self.refused.get(int(row), ())) for row in rows]),
+        fits: BoolArray = np.asarray(
+            self.loads[rows][:, None, :] <= self.limits[riders][None, :, :], dtype=np.bool_
         )
+        yield UnassignedReason.OVER_CAPACITY, np.asarray(fits[:, :, :2].all(axis=2))
+        yield UnassignedReason.TEMPERATURE, self.carries[np.ix_(riders, self.temperature[rows])].T
+        yield UnassignedReason.CASH_LIMIT, fits[:, :, 2]
+        willing = np.ones((rows.size, riders.size), dtype=np.bool_)
+        for at, row in enumerate(rows.tolist()):
+            if row in self.refused:
+                willing[at] = ~np.isin(riders, self.refused[row])
+        yield UnassignedReason.DECLINED, willing
+        pinned = self.pinned[rows][:, None]
+        anybody = np.equal(pinned, ANYBODY)
+        yield UnassignedReason.PINNED, np.asarray(anybody | np.equal(pinned, riders[None, :]))
         handover_s = np.maximum(
             arrival_s[None, :] + self.service_s[store] / 2, self.ready_s[rows][:, None]
         )
@@ -219,8 +238,25 @@ def _refused(orders: tuple[Order, ...], riders: tuple[Rider, ...]) -> dict[int, 
     return {row: _ints(sorted(columns)) for row, columns in refused.items()}
 
 
-def _within(loads: list[int], limits: list[int]) -> BoolArray:
-    return np.asarray(np.array(loads)[:, None] <= np.array(limits)[None, :], dtype=np.bool_)
+def _limits(rider: Rider) -> tuple[int, int, int]:
+    """Grams, millilitres and cash; nothing at all for a rider who may take no order."""
+    if rider.capacity_orders < 1:
+        return (-1, -1, 0)
+    return (rider.capacity_g, rider.capacity_ml, max(0, rider.cash_headroom_minor))
+
+
+def _pinned(orders: tuple[Order, ...], riders: tuple[Rider, ...]) -> IntArray:
+    rider_row = {rider.rider_id: row for row, rider in enumerate(riders)}
+    return _ints(
+        [
+            ANYBODY if one.pinned_rider is None else rider_row.get(one.pinned_rider, NOBODY)
+            for one in orders
+        ]
+    )
+
+
+def _table(rows: list[tuple[int, int, int]], width: int) -> IntArray:
+    return np.array(rows, dtype=np.intp).reshape(-1, width)
 
 
 def _ints(values: list[int]) -> IntArray:

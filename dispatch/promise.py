@@ -5,7 +5,8 @@
     ready    = queue + pick + pack          (+ no_picker_wait when nobody is on shift)
     shortage = max(0, orders that wait for a rider + 1 - riders free)
     rider    = approach + shortage * expected_rider_wait
-    handover = max(ready, rider)            (goods and rider come together, neither waits twice)
+    calm     = max(ready, approach)         (goods and rider come together, neither waits twice)
+    handover = max(calm + growth, rider)    (growth: what `dispatch.pressure` says riders lack)
     total    = handover + pickup_service + travel + dropoff_service
     sd       = sqrt((handover_cv * handover)^2 + (travel_cv * travel)^2 + door_sd^2)
     low      = total - low_sd * sd, rounded down; high = total + high_sd * sd, rounded up
@@ -61,7 +62,8 @@ class PromiseInputs:
     lines, units: of this basket. orders_ahead: in the store's pick queue. pickers: on shift.
     orders_waiting: packed or not, without a rider, and served by the same riders. riders_free:
     without work. approach_s: a free rider's way to the store. expected_rider_wait_s: mean time
-    between two of these riders becoming free.
+    between two of these riders becoming free. growth_s: how much later than with riders enough an
+    order of this store is expected to get one.
     travel_s: store to drop-off. pickup_service_s, dropoff_service_s: at the two doors.
     Raises ValueError for anything negative or not finite.
     """
@@ -75,6 +77,7 @@ class PromiseInputs:
     expected_rider_wait_s: float
     travel_s: float
     approach_s: float = 0.0
+    growth_s: float = 0.0
     pickup_service_s: float = 45.0
     dropoff_service_s: float = 60.0
 
@@ -99,7 +102,8 @@ def promise(
     inputs: PromiseInputs, parameters: PromiseParameters = DEFAULT_PARAMETERS
 ) -> PromiseRange:
     """The range for one basket; monotone in every input (see the formula above)."""
-    handover_s = max(_ready_s(inputs, parameters), _rider_s(inputs))
+    calm_s = max(_ready_s(inputs, parameters), inputs.approach_s)
+    handover_s = max(calm_s + inputs.growth_s, _rider_s(inputs))
     total_s = handover_s + inputs.pickup_service_s + inputs.travel_s + inputs.dropoff_service_s
     sd_s = math.hypot(
         parameters.handover_cv * handover_s,

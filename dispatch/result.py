@@ -17,6 +17,8 @@ class HeldReason(StrEnum):
     """The rider would stand at the store; `look_again_at_s` is when he should set out."""
     RIDER_BUSY = "rider_busy"
     """The best rider is still delivering; deciding when he is free costs nothing."""
+    JOINS_TRIP = "joins_trip"
+    """It is to join a trip that is not picked up yet; until then a better place may turn up."""
 
 
 class UnassignedReason(StrEnum):
@@ -34,6 +36,8 @@ class UnassignedReason(StrEnum):
     """Every rider who is left would hold too much cash."""
     DECLINED = "declined"
     """Every rider who is left has declined it."""
+    PINNED = "pinned"
+    """It waits for one rider, who cannot take it now."""
     SHIFT_END = "shift_end"
     """Every rider who is left ends the shift before the pickup."""
     RIDERS_BUSY = "riders_busy"
@@ -119,7 +123,10 @@ class Statistics:
     riders: those without a trip. pairs: candidate pairs and additions priced in the last round.
     objective, fallback_objective: cost seconds of the chosen matching and of the greedy one on
     the same pairs; each order left counts more than any matching, so compare, do not interpret.
-    riders_missing: orders that lack nothing but a rider.
+    riders_missing: orders that lack nothing but a rider: nobody has time for them, or their goods
+    would wait long for him. ghosts: expected orders that the plan left room for.
+    In a rolling plan ``rounds`` counts ruins, and the objectives are those of its own routes and of
+    the fallback's with every order that it leaves inserted greedily.
     """
 
     orders: int = 0
@@ -130,6 +137,15 @@ class Statistics:
     objective: float = 0.0
     fallback_objective: float = 0.0
     riders_missing: int = 0
+    ghosts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What a rider is to do next, trip by trip, as ids; expected orders (ghosts) included."""
+
+    rider_id: str
+    trips: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +153,8 @@ class Plan:
     """The answer. Every open order is in exactly one of trips, held, unassigned.
 
     trips: commit these now. tentative: what the engine means to do with held orders; nothing to
-    commit, but the start of the next plan.
+    commit. A rider may have several, one after the other. routes: the whole plan in short form,
+    from which the next one starts; opaque to everybody else.
     """
 
     trips: tuple[Trip, ...] = ()
@@ -145,3 +162,4 @@ class Plan:
     unassigned: tuple[Unassigned, ...] = ()
     tentative: tuple[Trip, ...] = ()
     statistics: Statistics = field(default_factory=Statistics)
+    routes: tuple[Route, ...] = ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dispatch.parameters import Parameters, Temperature, Vehicle
 from dispatch.travel import TravelTimes
+from dispatch.travel_blocks import TravelBlocks
 
 if TYPE_CHECKING:
     from dispatch.result import Plan
@@ -24,7 +25,8 @@ class Order:
     ready_spread_s: one standard deviation of that prediction; 0 when it is a fact.
     promised_by_s: the end of the range told to the customer. cash_due_minor: cash that the
     rider has to collect. priority: 0 is normal, higher is more important.
-    declined_by: ids of riders who must not be asked again. version: handed back in the plan so
+    declined_by: ids of riders who must not be asked again. pinned_rider: the only rider who may
+    take it, None for anybody. version: handed back in the plan so
     that the caller can tell whether the order has changed since.
     """
 
@@ -41,6 +43,7 @@ class Order:
     cash_due_minor: int = 0
     priority: int = 0
     declined_by: frozenset[str] = frozenset()
+    pinned_rider: str | None = None
     version: int = 0
 
     def __post_init__(self) -> None:
@@ -50,6 +53,20 @@ class Order:
         loads = (self.weight_g, self.volume_ml, self.cash_due_minor, self.priority)
         if min(self.ready_spread_s, *loads) < 0:
             raise ValueError(f"order {self.order_id}: loads and spread must not be negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """An order of the recent past, whatever became of it: what the next ones may look like.
+
+    ready_at_s: when it was or will be packed.
+    """
+
+    order_id: str
+    store_id: str
+    place: int
+    placed_at_s: float
+    ready_at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +101,7 @@ class Rider:
     zone_id: for figures by zone; matching does not restrict by it.
     declined: ids of orders the rider must not be asked again. travel_factor: multiplies the
     travel times for this rider and vehicle. idle_since_s: when the last work ended.
+    work_share: seconds of work over seconds on this shift, 0 .. 1; None when unknown.
     """
 
     rider_id: str
@@ -100,6 +118,7 @@ class Rider:
     trip: CurrentTrip | None = None
     declined: frozenset[str] = frozenset()
     idle_since_s: float | None = None
+    work_share: float | None = None
     travel_factor: float = 1.0
     version: int = 0
 
@@ -108,6 +127,8 @@ class Rider:
             raise ValueError(f"rider {self.rider_id}: times must be finite")
         if not (math.isfinite(self.travel_factor) and self.travel_factor > 0):
             raise ValueError(f"rider {self.rider_id}: travel_factor must be positive")
+        if self.work_share is not None and not 0 <= self.work_share <= 1:
+            raise ValueError(f"rider {self.rider_id}: work_share lies between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +156,7 @@ class Snapshot:
     now_s: the moment of the decision. epoch_s: seconds until the next one.
     dropoff_service_s: at the customer's door, the handover in its middle.
     orders: open and on no trip. trip_orders: those on riders' current trips.
+    recent: orders of the last half hour or so, open or not, from which demand is foreseen.
     previous: the last plan, from which this one starts. deadline_s: seconds of computing
     allowed; 0 asks for the fallback alone, infinity for an answer that does not depend on the
     machine's speed. seed: for engines that draw random numbers.
@@ -148,8 +170,9 @@ class Snapshot:
     orders: tuple[Order, ...]
     riders: tuple[Rider, ...]
     stores: tuple[Store, ...]
-    travel: TravelTimes
+    travel: TravelTimes | TravelBlocks
     trip_orders: tuple[Order, ...] = ()
+    recent: tuple[Demand, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
     previous: "Plan | None" = None
     deadline_s: float = math.inf
@@ -166,10 +189,13 @@ class Snapshot:
         for order in (*self.orders, *self.trip_orders):
             if order.store_id not in stores:
                 raise ValueError(f"order {order.order_id}: unknown store {order.store_id}")
+        if any(one.store_id not in stores for one in self.recent):
+            raise ValueError("a recent order names an unknown store")
         self._check_trips(stores)
         places = [order.place for order in (*self.orders, *self.trip_orders)]
         places += [rider.place for rider in self.riders]
         places += [store.place for store in self.stores]
+        places += [one.place for one in self.recent]
         if places and not (min(places) >= 0 and max(places) < self.travel.places):
             raise ValueError(f"a place lies outside 0..{self.travel.places - 1}")
 

@@ -17,21 +17,26 @@ Riders in this form accept everything at once, carry any load, and ready times a
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TextIO
 
 import numpy as np
 
 from dispatch.parameters import (
     CommitmentParameters,
+    ExtensionParameters,
     LatenessParameters,
     OfferParameters,
     Parameters,
+    RiderTimeParameters,
+    Solver,
     UrgencyParameters,
 )
 from dispatch.plan import plan
 from dispatch.result import Plan
-from dispatch.snapshot import CurrentTrip, Order, Rider, Snapshot, Store
+from dispatch.snapshot import CurrentTrip, Demand, Order, Rider, Snapshot, Store
 from dispatch.travel import FloatArray, TravelTimes
 
 # A parsed JSON object; its values are checked where they are used.
@@ -41,38 +46,93 @@ Json = Mapping[str, Any]
 # the door rather than by promises: over the 24 public days late_weight 0.5 with postponed_s 300
 # scored 2.58 minutes over the floor, late_weight 1.0 with 600 scored 2.73.
 FEED_PARAMETERS = Parameters(
-    lateness=LatenessParameters(margin_s=0.0, late_weight=0.5),
+    solver=Solver.ROLLING,
+    lateness=LatenessParameters(margin_s=0.0, late_weight=0.0),
+    extension=ExtensionParameters(max_orders=8),
     urgency=UrgencyParameters(postponed_s=300.0),
     commitment=CommitmentParameters(slack_s=0.0),
     offers=OfferParameters(response_s=0.0),
+    rider_time=RiderTimeParameters(fair_s=60.0),
 )
+
+# Riders in this form are paid by the order with a guarantee of one and a half an hour.
+ORDER_WORK_S = 2400.0
 
 # More than any trip holds: this form knows no capacity.
 UNLIMITED_ORDERS = 1_000
 
 
-def run_stdio(stdin: TextIO, stdout: TextIO, parameters: Parameters = FEED_PARAMETERS) -> None:
+def feed_parameters(solver: Solver, iterations: int | None = None) -> Parameters:
+    """`FEED_PARAMETERS` with another solver or a fixed number of rounds."""
+    rolling = FEED_PARAMETERS.rolling
+    if iterations is not None:
+        rolling = replace(rolling, least_iterations=iterations, most_iterations=iterations)
+    return replace(FEED_PARAMETERS, solver=solver, rolling=rolling)
+
+
+def run_stdio(
+    stdin: TextIO, stdout: TextIO, parameters: Parameters = FEED_PARAMETERS, seed: int = 0
+) -> None:
     """Answer each line of ``stdin`` on ``stdout`` until it ends; each plan starts from the last.
+
+    The requests name open orders only; those of the recent past, from which demand is foreseen,
+    are kept here. seed: of the engine's random numbers.
 
     Raises ValueError, with the number of the line, for a request that cannot be understood.
     """
     previous: Plan | None = None
+    memory = _Memory()
     for number, line in enumerate(stdin, 1):
         if not line.strip():
             continue
         try:
-            snapshot = read_request(json.loads(line), parameters, previous)
+            request = json.loads(line)
+            memory.read(request, parameters.ghosts.memory_s)
+            snapshot = read_request(request, parameters, previous, memory, seed)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"request on line {number}: {error!r}") from error
         previous = plan(snapshot)
+        memory.given(previous)
         stdout.write(json.dumps(write_answer(previous)) + "\n")
         stdout.flush()
 
 
+class _Memory:
+    """What the requests do not repeat: orders of the recent past, and who brought which.
+
+    seen: described orders by id. rider_of: order id -> rider id, as they were committed.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Json] = {}
+        self.rider_of: dict[str, str] = {}
+
+    def read(self, request: Json, memory_s: float) -> None:
+        """Add the request's open orders, and forget those placed more than ``memory_s`` ago."""
+        for one in request["orders"]:
+            self.seen.setdefault(str(one["id"]), one)
+        since_s = float(request["now_s"]) - memory_s
+        for order_id in [k for k, one in self.seen.items() if float(one["placed_at_s"]) < since_s]:
+            del self.seen[order_id]
+
+    def given(self, answer: Plan) -> None:
+        for trip in answer.trips:
+            self.rider_of.update(dict.fromkeys(trip.order_ids, trip.rider_id))
+
+    def work_share(self, described: Json, orders: int) -> float:
+        """Seconds of work over those of the whole shift; an order counts as `ORDER_WORK_S`."""
+        shift_s = float(described["shift_end_s"]) - float(described["shift_start_s"])
+        return min(1.0, orders * ORDER_WORK_S / shift_s) if shift_s > 0 else 1.0
+
+
 def read_request(
-    request: Json, parameters: Parameters = FEED_PARAMETERS, previous: Plan | None = None
+    request: Json,
+    parameters: Parameters = FEED_PARAMETERS,
+    previous: Plan | None = None,
+    memory: _Memory | None = None,
+    seed: int = 0,
 ) -> Snapshot:
-    """The snapshot that one request describes.
+    """The snapshot that one request describes, with what is remembered of those before.
 
     Raises KeyError, TypeError or ValueError when it is not of the form above.
     """
@@ -88,7 +148,29 @@ def read_request(
     )
     orders = _orders(request["orders"], points, target_s)
     trip_orders = _orders(request.get("trip_orders", ()), points, target_s)
-    riders = tuple(_rider(one, points, pickup_service_s / 2) for one in request["riders"])
+    memory = memory or _Memory()
+    worked = Counter(memory.rider_of.values())
+    riders = tuple(
+        _rider(
+            one,
+            points,
+            pickup_service_s / 2,
+            memory.work_share(one, worked[str(one["id"])]),
+        )
+        for one in request["riders"]
+    )
+    known = {store.store_id for store in stores}
+    recent = tuple(
+        Demand(
+            order_id=str(one["id"]),
+            store_id=str(one["store_id"]),
+            place=points.place(one),
+            placed_at_s=float(one["placed_at_s"]),
+            ready_at_s=float(one["ready_at_s"]),
+        )
+        for one in memory.seen.values()
+        if str(one["store_id"]) in known
+    )
     return Snapshot(
         now_s=float(request["now_s"]),
         epoch_s=float(request["epoch_s"]),
@@ -100,8 +182,10 @@ def read_request(
         travel=points.travel_times(
             float(request["travel"]["speed_mps"]), float(request["travel"]["round_up_to_s"])
         ),
+        recent=recent,
         parameters=parameters,
         previous=previous,
+        seed=seed,
     )
 
 
@@ -159,7 +243,7 @@ def _orders(described: Iterable[Json], points: _Points, target_s: float) -> tupl
     )
 
 
-def _rider(described: Json, points: _Points, half_service_s: float) -> Rider:
+def _rider(described: Json, points: _Points, half_service_s: float, work_share: float) -> Rider:
     trip = described["trip"]
     return Rider(
         rider_id=str(described["id"]),
@@ -168,6 +252,7 @@ def _rider(described: Json, points: _Points, half_service_s: float) -> Rider:
         shift_start_s=float(described["shift_start_s"]),
         shift_end_s=float(described["shift_end_s"]),
         capacity_orders=UNLIMITED_ORDERS,
+        work_share=work_share,
         trip=None
         if trip is None
         else CurrentTrip(

@@ -1,4 +1,4 @@
-"""Decisions on instances small enough to check by hand.
+"""Decisions of the matching on instances small enough to check by hand.
 
 All of them lie on one line: a place is a whole number of minutes from place 0.
 """
@@ -20,6 +20,7 @@ from dispatch import (
     Parameters,
     Rider,
     Snapshot,
+    Solver,
     StopKind,
     Store,
     Temperature,
@@ -35,7 +36,9 @@ LINE = TravelTimes(
     row_of=np.arange(61, dtype=np.int32),
 )
 EXACT = Parameters(
-    offers=OfferParameters(response_s=0.0), commitment=CommitmentParameters(slack_s=0.0)
+    solver=Solver.MATCHING,
+    offers=OfferParameters(response_s=0.0),
+    commitment=CommitmentParameters(slack_s=0.0),
 )
 ALONE = replace(EXACT, extension=ExtensionParameters(enabled=False))
 

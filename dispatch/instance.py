@@ -1,0 +1,236 @@
+"""From a snapshot and its ghosts to the arrays of the rolling plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dispatch.arrays import Flags, Floats, Ints, Legs, World
+from dispatch.ghosts import Ghost
+from dispatch.parameters import Temperature
+from dispatch.problem import IntArray
+from dispatch.snapshot import Order, Rider, Snapshot, Store
+
+_TEMPERATURES = tuple(Temperature)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """Row by row what the arrays mean: open orders, then those on current trips, then ghosts.
+
+    Each part is sorted by id, so that the answer does not depend on the snapshot's sequence.
+    """
+
+    snapshot: Snapshot
+    world: World
+    orders: tuple[Order, ...]
+    open_count: int
+    ghosts: tuple[Ghost, ...]
+    riders: tuple[Rider, ...]
+    stores: tuple[Store, ...]
+    spread_s: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.orders) + len(self.ghosts)
+
+    @property
+    def keys(self) -> list[str]:
+        """Id of each row, ghosts by their key."""
+        return [one.order_id for one in self.orders] + [one.key for one in self.ghosts]
+
+
+def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
+    parameters = snapshot.parameters
+    horizon_s = snapshot.now_s + parameters.rolling.order_horizon_s
+    opened = sorted(
+        (one for one in snapshot.orders if one.ready_at_s <= horizon_s),
+        key=lambda one: one.order_id,
+    )
+    riding = sorted(snapshot.trip_orders, key=lambda one: one.order_id)
+    orders = (*opened, *riding)
+    riders = tuple(
+        sorted(
+            (one for one in snapshot.riders if one.trip or one.shift_end_s >= snapshot.now_s),
+            key=lambda one: one.rider_id,
+        )
+    )
+    stores = tuple(sorted(snapshot.stores, key=lambda one: one.store_id))
+    row_of = {one.store_id: row for row, one in enumerate(stores)}
+    both: tuple[Order | Ghost, ...] = (*orders, *ghosts)
+    store = np.array([row_of[one.store_id] for one in both], np.int32)
+    place = np.array([one.place for one in both], np.intp)
+    ready = np.array([one.ready_at_s for one in both], np.float64)
+    half = np.array([one.pickup_service_s / 2 for one in stores], np.float64)
+    store_place = np.array([one.place for one in stores], np.intp)
+    rider_place = np.array([one.place for one in riders], np.intp)
+    between = snapshot.travel.seconds_between
+    # By store, for the search asks for the way of many orders to one store.
+    store_order = between(place[None, :], store_place[:, None]).astype(np.float32)
+    direct = between(store_place[store], place).astype(np.float32)
+    known, n = len(orders), len(orders) + len(ghosts)
+    reachable = np.where(np.isfinite(direct), direct, 0.0)
+    earliest = (
+        np.maximum(ready, snapshot.now_s) + half[store] + reachable + snapshot.dropoff_service_s / 2
+    )
+    late = parameters.lateness
+    promised = np.full(n, np.inf)
+    promised[:known] = [one.promised_by_s - late.margin_s for one in orders]
+    late_weight = np.zeros(n)
+    late_weight[:known] = [
+        late.late_weight * (1 + late.priority_weight * one.priority) for one in orders
+    ]
+    weight = np.ones(n)
+    weight[known:] = [one.weight for one in ghosts]
+    loads = np.zeros((n, 3))
+    loads[:known] = np.array(
+        [(one.weight_g, one.volume_ml, one.cash_due_minor) for one in orders], np.float64
+    ).reshape(-1, 3)
+    loads[len(opened) : known, 2] = 0.0  # the headroom is beside that of the current trip
+    ghost = np.zeros(n, np.uint8)
+    ghost[known:] = 1
+    aboard = np.zeros(n, np.uint8)
+    aboard[len(opened) : known] = 1
+    fixed = np.array([len(one.trip.order_ids) if one.trip else 0 for one in riders], np.int32)
+    most = parameters.extension.max_orders if parameters.extension.enabled else 1
+    capacity = np.array(
+        [
+            (
+                min(one.capacity_orders, most),
+                one.capacity_g,
+                one.capacity_ml,
+                max(0, one.cash_headroom_minor),
+            )
+            for one in riders
+        ],
+        np.float64,
+    ).reshape(-1, 4)
+    answered_s = snapshot.now_s + parameters.offers.response_s
+    world = World(
+        now=float(snapshot.now_s),
+        service=float(snapshot.dropoff_service_s),
+        delay_weight=float(late.delay_weight),
+        late_curve=1 / (2 * late.late_scale_s),
+        ride_weight=float(parameters.rolling.riding_weight),
+        store=store,
+        ready=ready,
+        earliest=earliest,
+        promised=promised,
+        weight=weight,
+        late=late_weight,
+        price=_price(snapshot, orders, ghosts, ready, earliest, promised, late_weight),
+        loads=loads,
+        ghost=ghost,
+        aboard=aboard,
+        half=half,
+        leave=np.array(
+            [max(answered_s, one.free_at_s, one.shift_start_s) for one in riders], np.float64
+        ),
+        end=np.array([one.shift_end_s for one in riders], np.float64),
+        factor=np.array([one.travel_factor for one in riders], np.float64),
+        capacity=capacity,
+        fixed=fixed,
+        arrives=np.array([one.trip.arrives_at_s if one.trip else 0.0 for one in riders]),
+        grows=np.array([one.trip is not None and one.trip.may_add for one in riders], np.uint8),
+        allowed=_allowed(snapshot, orders, len(opened), ghosts, riders, loads, capacity),
+        start_store=between(rider_place[:, None], store_place[None, :]).astype(np.float32),
+        store_order=store_order,
+        order_order=_between_orders(snapshot, store, place),
+        store_store=between(store_place[:, None], store_place[None, :]).astype(np.float32),
+        direct=direct,
+        first=_first(snapshot, riders, stores),
+    )
+    spread_s = tuple(one.ready_spread_s for one in orders) + (0.0,) * len(ghosts)
+    return Instance(snapshot, world, orders, len(opened), tuple(ghosts), riders, stores, spread_s)
+
+
+def _between_orders(snapshot: Snapshot, store: Ints, place: IntArray) -> Legs:
+    """Shape (n, n): drop-off to drop-off of one store; infinite between stores, never ridden."""
+    legs = np.full((store.size, store.size), np.inf, np.float32)
+    one, other = np.nonzero(store[:, None] == store[None, :])
+    legs[one, other] = snapshot.travel.seconds_between(place[one], place[other])
+    return legs
+
+
+def _price(
+    snapshot: Snapshot,
+    orders: Sequence[Order],
+    ghosts: Sequence[Ghost],
+    ready: Floats,
+    earliest: Floats,
+    promised: Floats,
+    late_weight: Floats,
+) -> Floats:
+    """What leaving each order out costs: as a very late delivery, and more the longer it waited."""
+    parameters = snapshot.parameters
+    known = len(orders)
+    age = np.maximum(0.0, snapshot.now_s - ready[:known])
+    price = np.empty(ready.size)
+    price[:known] = parameters.lateness.delay_weight * parameters.rolling.unserved_s
+    late = np.maximum(0.0, earliest + parameters.rolling.unserved_s - promised)[:known]
+    price[:known] += late_weight[:known] * (late + late**2 / (2 * parameters.lateness.late_scale_s))
+    urgency = parameters.urgency
+    price[:known] += urgency.age_weight * (age + age**2 / (2 * urgency.age_scale_s))
+    price[known:] = [
+        one.weight * parameters.lateness.delay_weight * parameters.ghosts.unserved_s
+        for one in ghosts
+    ]
+    return price
+
+
+def _allowed(
+    snapshot: Snapshot,
+    orders: Sequence[Order],
+    opened: int,
+    ghosts: Sequence[Ghost],
+    riders: Sequence[Rider],
+    loads: Floats,
+    capacity: Floats,
+) -> Flags:
+    """Shape (n, m): temperature, load, cash, declines and pins; times are the kernel's matter."""
+    n, known = len(orders) + len(ghosts), len(orders)
+    allowed = np.ones((n, len(riders)), np.uint8)
+    carries = snapshot.parameters.vehicles.carries
+    for column, rider in enumerate(riders):
+        kinds = carries.get(rider.vehicle, frozenset())
+        if len(kinds) < len(_TEMPERATURES):
+            allowed[:known, column] = [one.temperature in kinds for one in orders]
+    for c in range(3):
+        if loads[:, c].any():
+            allowed &= loads[:, c, None] <= capacity[None, :, c + 1]
+    if capacity.size and capacity[:, 0].min() < 1:
+        allowed &= capacity[None, :, 0] >= 1
+    column_of = {one.rider_id: column for column, one in enumerate(riders)}
+    row_of = {one.order_id: row for row, one in enumerate(orders)}
+    for row, one in enumerate(orders[:opened]):
+        for rider_id in one.declined_by:
+            if rider_id in column_of:
+                allowed[row, column_of[rider_id]] = 0
+        if one.pinned_rider is not None:
+            only = column_of.get(one.pinned_rider)
+            allowed[row, np.arange(len(riders)) != (-1 if only is None else only)] = 0
+    for column, rider in enumerate(riders):
+        for order_id in rider.declined:
+            if order_id in row_of:
+                allowed[row_of[order_id], column] = 0
+    return allowed
+
+
+def _first(snapshot: Snapshot, riders: Sequence[Rider], stores: Sequence[Store]) -> Legs:
+    """Shape (m, s): tie-breaks on who starts; longest idle, least worked, front of the queue."""
+    weights = snapshot.parameters.rider_time
+    first = np.zeros((len(riders), len(stores)), np.float32)
+    for column, rider in enumerate(riders):
+        idle_s = 0.0 if rider.idle_since_s is None else snapshot.now_s - rider.idle_since_s
+        first[column] = weights.idle_weight * (
+            weights.idle_cap_s - min(max(0.0, idle_s), weights.idle_cap_s)
+        )
+        first[column] += weights.fair_s * (rider.work_share or 0.0)
+    column_of = {one.rider_id: column for column, one in enumerate(riders)}
+    for row, store in enumerate(stores):
+        waiting = [column_of[rider_id] for rider_id in store.queue if rider_id in column_of]
+        for place, column in enumerate(waiting):
+            first[column, row] += weights.queue_place_s * place
+    # Only differences count: a rider must not look dearer for starting than for going on.
+    return first - first.min(axis=0, initial=np.inf) if first.size else first
