@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from geo.roads import RoadGraph
 
@@ -16,6 +15,9 @@ def without_bends(roads: RoadGraph, keep: NDArray[np.bool_]) -> RoadGraph:
 
     Raises ValueError if ``keep`` is not of shape [n].
     """
+    # Here and not above: see geo.roads.
+    from scipy.sparse import csr_array
+
     if keep.shape != (roads.node_count,):
         raise ValueError(f"{keep.shape} flags for {roads.node_count} nodes")
     either_way = csr_array(roads.weights + roads.weights.T)

@@ -8,18 +8,20 @@ modelled.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, dijkstra
-from scipy.spatial import KDTree
 
 from geo import road_json
 from geo.distances import LocalProjection, Point
 from geo.packing import pack, pack_texts, unpack, unpack_texts
 from geo.road_lines import street_lines
+
+# scipy takes a second to load and 30 MB, and a process that only looks times up never asks it.
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+    from scipy.spatial import KDTree
 
 SHORTEST_EDGE_S = 0.01
 """No edge is faster: sums of scipy matrices drop zeros, and speed is metres over seconds."""
@@ -187,8 +189,10 @@ class RoadGraph:
         )
 
     @cached_property
-    def weights(self) -> csr_array[np.float64]:
+    def weights(self) -> "csr_array[np.float64]":
         """Seconds as a scipy matrix [n, n], for ``scipy.sparse.csgraph``."""
+        from scipy.sparse import csr_array
+
         shape = (self.node_count, self.node_count)
         return csr_array((self.seconds.astype(np.float64), self.head, self.indptr), shape=shape)
 
@@ -203,12 +207,16 @@ class RoadGraph:
         return LocalProjection(Point((south + north) / 2.0, (west + east) / 2.0))
 
     @cached_property
-    def _places(self) -> KDTree:
+    def _places(self) -> "KDTree":
+        from scipy.spatial import KDTree
+
         return KDTree(self._projection.to_metres(self.lat, self.lon))
 
     @cached_property
     def _tree_from(self) -> Callable[[int], NDArray[np.int32]]:
         """Origin to the node before each node on its shortest path; the latest are remembered."""
+        from scipy.sparse.csgraph import dijkstra
+
         remembered = max(4, _TREE_MEMORY_BYTES // (4 * max(1, self.node_count)))
         weights = self.weights
 
@@ -221,6 +229,8 @@ class RoadGraph:
 
     def largest_strong_component(self) -> "RoadGraph":
         """The largest part in which every node reaches every other, nodes renumbered in order."""
+        from scipy.sparse.csgraph import connected_components
+
         if not self.node_count:
             return self
         _, label = connected_components(self.weights, directed=True, connection="strong")

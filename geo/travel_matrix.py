@@ -2,8 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
 from geo.cells import centre
 from geo.distances import distances_m
@@ -40,6 +38,10 @@ def mean_seconds(
     Against the times between the chosen nodes alone this took the 95th percentile of the error of
     ``TravelTimes.between`` from 20 to 15 % in Porto Alegre.
     """
+    # Here and not above: see geo.roads.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import dijkstra
+
     k = len(cells)
     by_cell = np.argsort(cell_of_node, kind="stable")
     starts = np.searchsorted(cell_of_node[by_cell], np.arange(k))

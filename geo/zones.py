@@ -9,6 +9,7 @@ wrong zone). Zones are closed sets: a point on a shared border lies in both neig
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -179,11 +180,19 @@ def _area_km2(polygon: Polygon | MultiPolygon, lat: float) -> float:
     return float(polygon.area * degree_km * degree_km * math.cos(math.radians(lat)))
 
 
-def _cover(polygon: Polygon | MultiPolygon) -> Iterable[tuple[int, bool]]:
+def _cover(polygon: Polygon | MultiPolygon) -> tuple[tuple[int, bool], ...]:
     """Every cell that touches the polygon, and whether it lies wholly inside."""
+    return _cover_of(shapely.to_wkb(polygon))
+
+
+@lru_cache(maxsize=256)
+def _cover_of(wkb: bytes) -> tuple[tuple[int, bool], ...]:
+    """A cover is kept: where one zone of a city is drawn anew, all others are as they were."""
+    polygon = shapely.from_wkb(wkb)
+    assert isinstance(polygon, Polygon | MultiPolygon), "it was one before"
     cells = _candidates(polygon)
     if not cells:
-        return
+        return ()
     corners = [[(lon, lat) for lat, lon in boundary(cell)] for cell in cells]
     areas = shapely.buffer(
         np.array([Polygon(corner) for corner in corners]), _MARGIN_DEG, join_style="mitre"
@@ -191,9 +200,11 @@ def _cover(polygon: Polygon | MultiPolygon) -> Iterable[tuple[int, bool]]:
     shapely.prepare(polygon)
     touches = shapely.intersects(polygon, areas)
     whole = shapely.contains_properly(polygon, areas)
-    for cell, touching, inside in zip(cells, touches.tolist(), whole.tolist(), strict=True):
-        if touching:
-            yield cell, inside
+    return tuple(
+        (cell, inside)
+        for cell, touching, inside in zip(cells, touches.tolist(), whole.tolist(), strict=True)
+        if touching
+    )
 
 
 def _candidates(polygon: Polygon | MultiPolygon) -> list[int]:

@@ -10,10 +10,12 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import orjson
 
 from identity.errors import TokenExpired, TokenInvalid
 from identity.model import Actor, Role
@@ -55,6 +57,9 @@ class Tokens:
         current = settings.jwt_secret.get_secret_value().encode()
         self._key_id = key_id(current)
         self._keys = {self._key_id: current}
+        self._header = _base64url(
+            orjson.dumps({"alg": ALGORITHM, "kid": self._key_id, "typ": "JWT"})
+        )
         if settings.jwt_previous_secret is not None:
             previous = settings.jwt_previous_secret.get_secret_value().encode()
             self._keys.setdefault(key_id(previous), previous)
@@ -81,11 +86,18 @@ class Tokens:
             claims["cities"] = sorted(actor.city_ids)
         if actor.rider_id is not None:
             claims["rider"] = actor.rider_id
-        token = jwt.encode(
-            claims, self._keys[self._key_id], algorithm=ALGORITHM, headers={"kid": self._key_id}
-        )
+        token = self._signed(claims)
         self._remember(token, _Proof(actor, now_s, now_s + self._settings.access_life_s))
         return token
+
+    def _signed(self, claims: Mapping[str, object]) -> str:
+        """The claims as a JWS in compact form (RFC 7515).
+
+        By hand, because the library takes six times as long for the same bytes; it verifies them.
+        """
+        body = self._header + b"." + _base64url(orjson.dumps(claims))
+        signature = hmac.digest(self._keys[self._key_id], body, "sha256")
+        return (body + b"." + _base64url(signature)).decode()
 
     def verify(self, token: str) -> Actor:
         """The actor of an access token.  Raises ``TokenInvalid`` or ``TokenExpired``."""
@@ -181,6 +193,10 @@ def _refresh_token(bits: bytes) -> RefreshToken:
 def refresh_hash(token: str) -> bytes:
     """What the database keeps.  Plain SHA-256: 256 random bits cannot be guessed from it."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _base64url(content: bytes) -> bytes:
+    return base64.urlsafe_b64encode(content).rstrip(b"=")
 
 
 def _text(value: object) -> str:

@@ -2,8 +2,9 @@
 
 A fault run gives every process a folder (``DARKSTORE_CRASH_POINTS``) and arms one point at a time
 with a file in it.  The first process that reaches the point takes the file and dies by SIGKILL,
-so that nothing is flushed, closed or rolled back politely.  Without a folder a point costs one
-comparison.
+so that nothing is flushed, closed or rolled back politely.  A point may be armed with SIGSTOP
+instead: a process that sleeps there, its transactions open, until it is told to go on.  Without a
+folder a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 ARMED: Final = ".armed"
 DYING: Final = ".dying"
 HIT: Final = ".hit"
+_STOP: Final = "stop"
 
 _folder: Path | None = None
 
@@ -27,26 +29,29 @@ def configure(folder: Path | None) -> None:
 
 
 def reached(name: str) -> None:
-    """Die here if ``name`` is armed.  Of many who get here, the one that takes the file dies."""
+    """Die (or sleep) here if ``name`` is armed.  Of many who get here, one takes the file."""
     if _folder is None:
         return
     try:
         (_folder / f"{name}{ARMED}").rename(_folder / f"{name}{DYING}")
     except FileNotFoundError:
         return
+    stops = (_folder / f"{name}{DYING}").read_text() == _STOP
     (_folder / f"{name}{DYING}").write_text(str(os.getpid()))
     (_folder / f"{name}{DYING}").rename(_folder / f"{name}{HIT}")
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGSTOP if stops else signal.SIGKILL)
 
 
-def arm(folder: Path, name: str) -> None:
-    """Let the next process that reaches ``name`` die."""
+def arm(folder: Path, name: str, *, stop: bool = False) -> None:
+    """Let the next process that reaches ``name`` die, or with ``stop`` fall asleep."""
     (folder / f"{name}{HIT}").unlink(missing_ok=True)
-    (folder / f"{name}{ARMED}").write_text("")
+    fresh = folder / f"{name}.new"
+    fresh.write_text(_STOP if stop else "")
+    fresh.rename(folder / f"{name}{ARMED}")
 
 
 def victim(folder: Path, name: str) -> int | None:
-    """The process id of who died at ``name`` since it was armed."""
+    """The process id of who died, or fell asleep, at ``name`` since it was armed."""
     try:
         return int((folder / f"{name}{HIT}").read_text())
     except FileNotFoundError:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-
-from ulid import ULID
+import time
+from typing import Final
 
 ID_PATTERN = re.compile(r"^[a-z]{3}_[0-9A-HJKMNP-TV-Z]{26}$")
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Two characters of Crockford's alphabet, ten bits, at a time.
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_SHIFTS: Final = tuple(range(120, -1, -10))
 
 
 def new_id(prefix: str) -> str:
     """A new id such as ``ord_01JD…``: 48 bits of wall-clock milliseconds and 80 random bits."""
-    return f"{prefix}_{ULID()}"
+    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    ulid = "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+    return f"{prefix}_{ulid}"
 
 
 def is_id(text: str, prefix: str) -> bool:

@@ -21,7 +21,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -51,9 +50,10 @@ stream_epoch = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("stream", id_type(), nullable=False),
-    Column("seq", BigInteger, nullable=False),
+    # The order of relaying; found by it only while it waits, so no index holds all of them.
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("stream", id_type(), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("partition", SmallInteger, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", JSONB, nullable=False),
@@ -64,9 +64,14 @@ outbox = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("next_attempt_at", DateTime(timezone=True)),
     Column("last_error", Text),
-    UniqueConstraint("stream", "seq"),
     # In the order in which they are relayed: however much waits, a batch is read from its front.
     Index("ix_outbox_unpublished", "id", postgresql_where=text("published_at IS NULL")),
+    Index(
+        "ix_outbox_backing_off",
+        "stream",
+        "seq",
+        postgresql_where=text("published_at IS NULL AND next_attempt_at IS NOT NULL"),
+    ),
     Index(
         "ix_outbox_for_bus",
         "id",

@@ -19,7 +19,9 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-__all__ = ["RedisError", "connect", "load_script"]
+from kit.redis_line import RedisLine, Script
+
+__all__ = ["RedisError", "RedisLine", "connect", "line_of", "line_script", "load_script"]
 
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
@@ -58,6 +60,16 @@ _LOUD: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
 }
 
 
+class _Client(Redis):
+    """The library's client, and the line of the hot paths with it."""
+
+    line: RedisLine
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        self.line.close()
+        await super().aclose(close_connection_pool)
+
+
 def connect(url: str, *, size: int = 50) -> Redis:
     """A client over a pool that makes callers wait (2 s at most) when all ``size`` are in use.
 
@@ -74,10 +86,25 @@ def connect(url: str, *, size: int = 50) -> Redis:
         retry_on_error=[RedisConnectionError],
     )
     pool.connection_class = _LOUD[pool.connection_class]
-    return Redis(connection_pool=pool)
+    client = _Client(connection_pool=pool)
+    client.line = RedisLine(pool)
+    return client
+
+
+def line_of(client: Redis) -> RedisLine:
+    """The one connection of a client for short commands of hot paths; it ends with the client."""
+    return client.line if isinstance(client, _Client) else RedisLine(client.connection_pool)
 
 
 def load_script(client: Redis, package: str, name: str) -> AsyncScript:
     """The script in ``<package>/lua/<name>.lua``, registered with ``client``."""
-    source = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return client.register_script(source)
+    return client.register_script(_source(package, name))
+
+
+def line_script(package: str, name: str) -> Script:
+    """The same script, for a line."""
+    return Script(_source(package, name))
+
+
+def _source(package: str, name: str) -> str:
+    return resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

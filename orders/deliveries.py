@@ -1,4 +1,4 @@
-"""Riding an order home: offers, stops, the code at the door, and what delivery sets off.
+"""Riding an order home: stops, the code at the door, and what delivery sets off.
 
 Every function is one use case in the caller's transaction.  Orders are locked first, in the order
 of their ids, then the trip.
@@ -10,31 +10,29 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit import outbox
 from kit.clock import database_now
 from kit.errors import IllegalTransition, Invalid, NotFound
 from kit.ids import new_id
 from ledger.postings import post
-from orders import paying, postings
+from orders import batches, paying, postings
 from orders.adjustments import book_with_sale
-from orders.errors import OfferExpired, WrongDeliveryCode
+from orders.errors import WrongDeliveryCode
 from orders.model import DeliveryState, OrderState
+from orders.offers import lock_trip
 from orders.payment_flow import CASH
 from orders.returns import settle_undeliverable
-from orders.rows import OrderRow, lock_orders
-from orders.tables import order_lines, orders, quotes
-from orders.transitions import SYSTEM, move
-from riders import trips
-from riders.model import OfferStatus, Stop, StopKind, StopStatus, Trip, TripStatus
-from riders.tables import earnings, riders
+from orders.rows import OrderRow
+from orders.tables import order_lines, quotes
+from orders.transitions import move
+from riders import availability, trips
+from riders.model import Stop, StopKind, StopStatus, Trip, TripStatus
+from riders.tables import earnings
 
 # A phone's clock may be off; an action from further ahead than this is taken as now.
 CLOCK_SKEW_S = 60.0
-
-_NOT_COLLECTED = frozenset({DeliveryState.OFFERED, DeliveryState.ASSIGNED, DeliveryState.AT_STORE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,115 +43,31 @@ class Proof:
     cash_collected_minor: int | None
 
 
-async def _lock_trip(conn: AsyncConnection, seen: Trip) -> tuple[dict[str, OrderRow], Trip]:
-    """Lock a trip that was read without a lock, its orders first."""
-    locked = await lock_orders(conn, seen.order_ids)
-    return locked, await trips.lock(conn, seen.id)
-
-
-async def accept(conn: AsyncConnection, rider_id: str, offer_id: str) -> Trip:
-    """The rider takes an offer.  Taking it twice is fine.  Raises NotFound, OfferExpired."""
-    seen = await trips.by_offer(conn, offer_id, rider_id)
-    _orders, trip = await _lock_trip(conn, seen)
-    if trip.offer_status is OfferStatus.ACCEPTED:
-        return trip
-    now = await database_now(conn)
-    if (
-        trip.offer_status is not OfferStatus.OPEN
-        or trip.expires_at is None
-        or (trip.expires_at <= now)
-    ):
-        raise OfferExpired("The offer is no longer open; the next one is on its way.")
-    await trips.close_offer(conn, trip, OfferStatus.ACCEPTED, None, now)
-    rider = (await conn.execute(select(riders).where(riders.c.id == rider_id))).one()
-    card = {"name": rider.name.split()[0], "vehicle": rider.vehicle}
-    for order_id in trip.kept_order_ids:
-        await conn.execute(update(orders).where(orders.c.id == order_id).values(rider_id=rider_id))
-        await move(conn, order_id, DeliveryState.ASSIGNED, rider.user_id)
-        await outbox.append(conn, f"order:{order_id}", "order.rider", {"rider": card})
-    await _close_on_phone(conn, trip, "accepted")
-    await trips.announce(conn, trip.id)
-    return await trips.read(conn, trip.id)
-
-
-async def decline(conn: AsyncConnection, rider_id: str, offer_id: str, reason: str) -> None:
-    """The rider does not take an offer: the orders look for somebody else.
-
-    Raises NotFound, OfferExpired.
-    """
-    seen = await trips.by_offer(conn, offer_id, rider_id)
-    _orders, trip = await _lock_trip(conn, seen)
-    if trip.offer_status is OfferStatus.DECLINED:
-        return
-    if trip.offer_status is not OfferStatus.OPEN:
-        raise OfferExpired("The offer is no longer open.")
-    await _end_offer(conn, trip, OfferStatus.DECLINED, reason)
-
-
-async def expire(conn: AsyncConnection, trip_id: str) -> None:
-    """An offer that nobody answered in time ends like a declined one."""
-    _orders, trip = await _lock_trip(conn, await trips.read(conn, trip_id))
-    if trip.offer_status is OfferStatus.OPEN:
-        await _end_offer(conn, trip, OfferStatus.EXPIRED, "no_answer")
-
-
-async def _end_offer(conn: AsyncConnection, trip: Trip, status: OfferStatus, reason: str) -> None:
-    await trips.close_offer(conn, trip, status, reason, await database_now(conn))
-    for order_id in trip.kept_order_ids:
-        await move(conn, order_id, DeliveryState.UNASSIGNED, SYSTEM, f"offer_{status.value}")
-    await _close_on_phone(conn, trip, status.value)
-
-
-async def _close_on_phone(conn: AsyncConnection, trip: Trip, reason: str) -> None:
-    data = {"offer_id": trip.offer_id, "reason": reason}
-    await outbox.append(conn, f"rider:{trip.rider_id}", "offer.closed", data)
-
-
-async def unassign(conn: AsyncConnection, trip_id: str, actor: str, reason: str) -> None:
-    """Take a rider off a trip that has not collected anything; its orders are planned anew.
-
-    Raises IllegalTransition when the rider carries an order already.
-    """
-    locked, trip = await _lock_trip(conn, await trips.read(conn, trip_id))
-    if trip.status not in trips.OPEN_TRIPS:
-        raise IllegalTransition(f"The trip is {trip.status.value}.")
-    now = await database_now(conn)
-    for order_id in trip.kept_order_ids:
-        if locked[order_id].delivery_status not in _NOT_COLLECTED:
-            raise IllegalTransition("The rider has collected an order of this trip already.")
-    if trip.status is TripStatus.OFFERED:
-        await trips.close_offer(conn, trip, OfferStatus.WITHDRAWN, reason, now)
-        await _close_on_phone(conn, trip, "withdrawn")
-    else:
-        await trips.cancel(conn, trip, now)
-    for order_id in trip.kept_order_ids:
-        await trips.exclude(conn, order_id, trip.rider_id, now)
-        await conn.execute(update(orders).where(orders.c.id == order_id).values(rider_id=None))
-        await move(conn, order_id, DeliveryState.UNASSIGNED, actor, reason)
-        await outbox.append(conn, f"order:{order_id}", "order.rider", {"rider": None})
-    await trips.announce(conn, trip.id)
-
-
 async def arrive(
     conn: AsyncConnection, rider_id: str, actor: str, trip_id: str, n: int, at: datetime | None
 ) -> Trip:
-    """The rider stands at a stop.  Saying it twice is fine.  Raises NotFound, IllegalTransition."""
+    """The rider stands at a stop.  Saying it twice is fine.  Raises NotFound, IllegalTransition.
+
+    The store is reached for all orders of the trip at once, and left behind is what it has not
+    handed over when the rider stands at a door.
+    """
     locked, trip, stop = await _stop(conn, rider_id, trip_id, n)
     if stop.status in (StopStatus.ARRIVED, StopStatus.COMPLETED):
         return trip
     _check_open(trip, stop)
-    await trips.set_stop(conn, trip_id, n, StopStatus.ARRIVED, await _event_time(conn, at))
+    arrived_at = await _event_time(conn, at)
     if stop.kind is StopKind.PICKUP:
-        await move(conn, stop.order_id, DeliveryState.AT_STORE, actor)
-    else:
-        await move(conn, stop.order_id, DeliveryState.AT_DOOR, actor)
-        await move(conn, stop.order_id, OrderState.ARRIVING, actor)
+        await batches.arrive_at_store(conn, trip, actor, arrived_at, locked)
+        return await trips.read(conn, trip_id)
+    left = [pickup.order_id for pickup in trip.waiting_pickups]
+    if stop.order_id in left:
+        raise IllegalTransition("The store has not handed this order over.")
+    if left:
+        await batches.leave_behind(conn, trip, left, actor, batches.LEFT_BEHIND)
+    await trips.set_stop(conn, trip_id, n, StopStatus.ARRIVED, arrived_at)
+    await move(conn, stop.order_id, DeliveryState.AT_DOOR, actor)
+    await move(conn, stop.order_id, OrderState.ARRIVING, actor)
     await trips.announce(conn, trip_id)
-    if stop.kind is StopKind.PICKUP:
-        name = await conn.scalar(select(riders.c.name).where(riders.c.id == rider_id))
-        data = {"order_id": stop.order_id, "rider_name": name}
-        store_id = locked[stop.order_id].store_id
-        await outbox.append(conn, f"store:{store_id}", "rider.at_store", data)
     return await trips.read(conn, trip_id)
 
 
@@ -236,10 +150,11 @@ async def _stop(
     seen = await trips.read(conn, trip_id)
     if seen.rider_id != rider_id:
         raise NotFound("There is no such trip.")
-    locked, trip = await _lock_trip(conn, seen)
+    locked, trip = await lock_trip(conn, seen)
     stop = trip.stop(n)
     if stop is None:
         raise NotFound("The trip has no such stop.")
+    await availability.acted(conn, rider_id)
     return locked, trip, stop
 
 

@@ -1,7 +1,7 @@
-"""From the database to a dispatch snapshot, and from a plan back to offers.
+"""From a plan to offers: one trip of it a transaction, under the dispatcher's lease.
 
-``read_world`` reads what the engine may know; ``commit_trip`` offers one trip of its plan, in a
-transaction that checks the dispatcher's lease and that order and rider are as the plan saw them.
+Each transaction checks the lease's epoch first, and then that orders, rider and trip are as the
+plan saw them; whatever is not is left to the next plan.
 """
 
 from __future__ import annotations
@@ -10,181 +10,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatch.parameters import ExtensionParameters, Parameters, Vehicle
 from dispatch.result import StopKind as PlanStopKind
 from dispatch.result import Trip as PlannedTrip
-from dispatch.snapshot import Order, Rider, Snapshot, Store
-from dispatch.travel import TravelTimes
 from geo.distances import Point, distance_m
-from geo.travel import DETOUR, StraightLine
-from kit import outbox
+from geo.travel import DETOUR
+from kit import crash_points
 from kit.clock import Clock
 from kit.sql import load
-from kit.wire import rfc3339
+from orders import batches, offers
+from orders.dispatch_world import Partition
 from orders.errors import LeaseLost, StaleAssignment
 from orders.model import DeliveryState, OrderState
-from orders.paying import CASH, cash_due_minor
-from orders.rows import lock_orders
+from orders.paying import cash_due_minor
+from orders.rows import OrderRow, lock_orders
 from orders.territory import Territory
-from orders.transitions import SYSTEM, move
 from riders import leases, shifts, trips
-from riders.locations import RiderFix
-from riders.model import PlannedStop, StopKind
+from riders.model import PlannedStop, StopKind, TripStatus
 from riders.settings import RiderSettings
 from riders.tables import riders
 
-log = structlog.get_logger(__name__)
-
-_ORDERS = load("orders", "dispatch_orders")
-_RIDERS = load("orders", "dispatch_riders")
 _EXPIRED = load("orders", "expired_offers")
+_WEIGHT = load("orders", "weight_of_orders")
 
-# How long picking takes, as in dispatch.promise: a walk, each line, each unit, packing.
-PICK_BASE_S, PICK_LINE_S, PICK_UNIT_S = 60.0, 10.0, 2.0
-# Until a picker takes a queued order.
-CLAIM_S = 30.0
-# A claimed order is not done sooner than this, however long it has taken already.
-LEAST_LEFT_S = 15.0
-READY_SPREAD = 0.3
-DROPOFF_SERVICE_S = 60.0
-
-# Trips carry one order until batches are measured on the simulated city.
-ONE_ORDER_A_TRIP = Parameters(extension=ExtensionParameters(enabled=False))
-
-_VEHICLES = frozenset(vehicle.value for vehicle in Vehicle)
 _DISPATCHABLE = frozenset({OrderState.CONFIRMED, OrderState.PICKING, OrderState.PACKED})
+_NOT_COLLECTED = frozenset({DeliveryState.ASSIGNED, DeliveryState.AT_STORE})
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What was read: rows by id, and the points of the snapshot's places."""
+class Origin:
+    """Where a trip comes from: the rider's place, the decision's id and its set of parameters."""
 
-    city_id: str
-    orders: Mapping[str, Any]
-    riders: Mapping[str, Any]
-    fixes: Mapping[str, RiderFix]
-
-
-async def read_world(
-    conn: AsyncConnection, city_id: str
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """(orders without a rider, riders without a trip) of a city, by id."""
-    order_rows = {row.id: row for row in await _ORDERS.all(conn, city_id)}
-    rider_rows = {row.id: row for row in await _RIDERS.all(conn, city_id)}
-    return order_rows, rider_rows
+    point: Point | None = None
+    decision_id: str | None = None
+    parameter_set: str = "default"
 
 
-def snapshot(
-    world: World,
-    territory: Territory,
-    settings: RiderSettings,
-    now: datetime,
-    epoch_s: float,
-    deadline_s: float,
-) -> Snapshot:
-    """The engine's view of a city.  Riders whose phone is silent are left out."""
-    now_s = now.timestamp()
-    heard_since_ms = (now_s - settings.silent_after_s) * 1000
-    reachable = {
-        rider_id: fix
-        for rider_id, fix in world.fixes.items()
-        if fix.t_ms >= heard_since_ms and _rides_known_vehicle(world.riders[rider_id])
-    }
-    store_ids = sorted({row.store_id for row in world.orders.values()})
-    points: list[Point] = [territory.stores[store_id].point for store_id in store_ids]
-    order_place = _places(
-        points, {row.id: Point(row.lat, row.lon) for row in world.orders.values()}
-    )
-    rider_place = _places(points, {r: Point(fix.lat, fix.lon) for r, fix in reachable.items()})
-    return Snapshot(
-        now_s=now_s,
-        epoch_s=epoch_s,
-        dropoff_service_s=DROPOFF_SERVICE_S,
-        orders=tuple(_order(row, order_place[row.id], now_s) for row in world.orders.values()),
-        riders=tuple(
-            _rider(world.riders[rider_id], place, settings, now_s)
-            for rider_id, place in rider_place.items()
-        ),
-        stores=tuple(Store(store_id=s, place=i) for i, s in enumerate(store_ids)),
-        travel=_travel(territory, world.city_id, points),
-        parameters=ONE_ORDER_A_TRIP,
-        deadline_s=deadline_s,
-    )
+_UNKNOWN = Origin()
 
 
-def _rides_known_vehicle(row: Any) -> bool:
-    """A rider whose vehicle nobody knows gets no offers, but must not stop a city."""
-    if row.vehicle in _VEHICLES:
-        return True
-    log.warning("rider_with_unknown_vehicle", rider_id=row.id, vehicle=row.vehicle)
-    return False
+async def fence(conn: AsyncConnection, partition_id: str, lease_epoch: int) -> None:
+    """The first statement of everything that a dispatcher writes.
 
-
-def _places(points: list[Point], new: Mapping[str, Point]) -> dict[str, int]:
-    places = {key: len(points) + i for i, key in enumerate(new)}
-    points.extend(new.values())
-    return places
-
-
-def _travel(territory: Territory, city_id: str, points: Sequence[Point]) -> TravelTimes:
-    times = territory.travel.get(city_id) or StraightLine()
-    lat = np.array([point.lat for point in points])
-    lon = np.array([point.lon for point in points])
-    seconds = times.between(lat[:, None], lon[:, None], lat[None, :], lon[None, :])
-    return TravelTimes(
-        np.asarray(seconds, dtype=np.float64), np.arange(len(points), dtype=np.int32)
-    )
-
-
-def _order(row: Any, place: int, now_s: float) -> Order:
-    pick_s = PICK_BASE_S + PICK_LINE_S * row.lines + PICK_UNIT_S * row.units
-    if row.packed_at is not None:
-        ready_at_s, spread_s = row.packed_at.timestamp(), 0.0
-    elif row.claimed_at is not None and row.pick_status == "claimed":
-        ready_at_s = max(row.claimed_at.timestamp() + pick_s, now_s + LEAST_LEFT_S)
-        spread_s = READY_SPREAD * pick_s
-    else:
-        ready_at_s = now_s + CLAIM_S + pick_s
-        spread_s = READY_SPREAD * (CLAIM_S + pick_s)
-    if row.slot_start is not None:
-        # Nobody is at home yet: the bags stay in the store until the slot is near.
-        ready_at_s = max(ready_at_s, row.slot_start.timestamp() - row.travel_s)
-    return Order(
-        order_id=row.id,
-        store_id=row.store_id,
-        place=place,
-        placed_at_s=row.placed_at.timestamp(),
-        ready_at_s=ready_at_s,
-        ready_spread_s=spread_s,
-        promised_by_s=row.promised_high_at.timestamp(),
-        weight_g=int(row.weight_g),
-        cash_due_minor=row.owed_minor if row.gateway == CASH else 0,
-        declined_by=frozenset(row.declined_by),
-        version=row.version,
-    )
-
-
-def _rider(row: Any, place: int, settings: RiderSettings, now_s: float) -> Rider:
-    return Rider(
-        rider_id=row.id,
-        place=place,
-        free_at_s=now_s,
-        shift_start_s=row.started_at.timestamp(),
-        shift_end_s=row.ends_at.timestamp(),
-        vehicle=Vehicle(row.vehicle),
-        capacity_g=row.capacity_g,
-        capacity_orders=row.capacity_orders,
-        cash_headroom_minor=max(0, settings.cash_limit_minor - row.cash_minor),
-        idle_since_s=(row.idle_since or row.started_at).timestamp(),
-        version=row.version,
-    )
+    Raises LeaseLost when another dispatcher has the partition; it cannot take over before the
+    caller's transaction has ended.
+    """
+    if not await leases.holds(conn, partition_id, lease_epoch):
+        raise LeaseLost("Another dispatcher holds this partition.")
 
 
 async def commit_trip(
@@ -192,71 +67,171 @@ async def commit_trip(
     territory: Territory,
     settings: RiderSettings,
     clock: Clock,
-    city_id: str,
+    partition_id: str,
     lease_epoch: int,
     planned: PlannedTrip,
+    origin: Origin = _UNKNOWN,
 ) -> str:
-    """Offer a planned trip to its rider; returns the trip's id.
+    """Offer a planned trip to its rider, or put its new orders on the trip that the rider is on.
 
-    Raises LeaseLost when another dispatcher has the city, StaleAssignment when the order or the
-    rider has changed since the snapshot; nothing is written then.
+    Returns the trip's id.  Raises LeaseLost, or StaleAssignment when an order, the rider or the
+    trip has changed since the snapshot; nothing is written then.
     """
-    if not await leases.holds(conn, city_id, lease_epoch):
-        raise LeaseLost("Another dispatcher holds this city.")
+    await fence(conn, partition_id, lease_epoch)
+    crash_points.reached("assignment_open")
+    if planned.extends:
+        return await _extend(conn, territory, settings, clock, planned)
+    return await _offer(conn, territory, settings, clock, lease_epoch, planned, origin)
+
+
+async def _offer(
+    conn: AsyncConnection,
+    territory: Territory,
+    settings: RiderSettings,
+    clock: Clock,
+    lease_epoch: int,
+    planned: PlannedTrip,
+    origin: Origin,
+) -> str:
     locked = await lock_orders(conn, planned.order_ids)
-    for order_id, version in zip(planned.order_ids, planned.order_versions, strict=True):
-        order = locked[order_id]
-        if (
-            order.version != version
-            or order.delivery_status != DeliveryState.UNASSIGNED
-            or order.status not in _DISPATCHABLE
-        ):
-            raise StaleAssignment("The order has changed since the plan was made.")
-    await shifts.rider(conn, planned.rider_id)
-    rider_version = await conn.scalar(
-        select(riders.c.version).where(riders.c.id == planned.rider_id)
-    )
-    if rider_version != planned.rider_version:
-        raise StaleAssignment("The rider has changed since the plan was made.")
-    stops = _stops(territory, planned, locked)
+    _check_new(locked, planned, planned.order_ids)
+    await _check_rider(conn, planned)
+    if await shifts.on_trip(conn, planned.rider_id):
+        raise _stale("The rider is on a trip.", "rider_busy")
+    stops = _stops(territory, planned, locked, planned.order_ids)
     ridden_m = _distance_m(stops)
+    store = territory.stores[planned.store_id]
+    empty_m = 0.0 if origin.point is None else DETOUR * distance_m(origin.point, store.point)
+    now = clock.now()
     trip = await trips.offer(
         conn,
         rider_id=planned.rider_id,
-        city_id=city_id,
+        city_id=store.city_id,
         store_id=planned.store_id,
         stops=stops,
-        pay_minor=settings.pay_base_minor + round(settings.pay_per_km_minor * ridden_m / 1000),
+        pay_minor=pay_minor(settings, ridden_m, len(planned.order_ids)),
         currency=locked[planned.order_ids[0]].currency,
         distance_m=round(ridden_m),
-        now=clock.now(),
-        expires_at=clock.now() + timedelta(seconds=settings.offer_life_s),
+        now=now,
+        expires_at=now + timedelta(seconds=settings.offer_life_s),
         lease_epoch=lease_epoch,
+        empty_m=round(empty_m),
+        parameter_set=origin.parameter_set,
+        decision_id=origin.decision_id,
     )
-    for order_id in planned.order_ids:
-        await move(conn, order_id, DeliveryState.OFFERED, SYSTEM)
-    assert trip.expires_at is not None
-    await outbox.append(
+    return (await offers.put_to_rider(conn, trip)).id
+
+
+async def _extend(
+    conn: AsyncConnection,
+    territory: Territory,
+    settings: RiderSettings,
+    clock: Clock,
+    planned: PlannedTrip,
+) -> str:
+    """Put the plan's new orders on the trip that its rider has accepted and not collected.
+
+    It needs no second offer: the rider took a trip, the vehicle has room for more, and the pay
+    grows with the way and the doors.
+    """
+    locked = await lock_orders(conn, planned.order_ids)
+    held = await trips.active_of_rider(conn, planned.rider_id)
+    if held is None:
+        raise _stale("The rider's trip is over.", "trip_changed")
+    trip = await trips.lock(conn, held)
+    known = trip.kept_order_ids
+    if (
+        trip.status is not TripStatus.ACTIVE
+        or trip.store_id != planned.store_id
+        or not set(known) <= set(planned.order_ids)
+        or any(locked[one].delivery_status not in _NOT_COLLECTED for one in known)
+    ):
+        raise _stale("The trip has changed since the plan was made.", "trip_changed")
+    added = [order_id for order_id in planned.order_ids if order_id not in known]
+    if not added:
+        raise _stale("The trip has these orders already.", "trip_changed")
+    _check_new(locked, planned, added)
+    await _check_rider(conn, planned)
+    new = _stops(territory, planned, locked, added)
+    ridden_m = _way_m(territory, planned, locked)
+    pay = pay_minor(settings, ridden_m, len(planned.order_ids))
+    grown = await trips.extend(
         conn,
-        f"rider:{trip.rider_id}",
-        "offer.made",
-        {
-            "id": trip.offer_id,
-            "trip": trips.shape_work(trip),
-            "expires_at": rfc3339(trip.expires_at),
-        },
+        trip,
+        added=new,
+        sequence=planned.order_ids,
+        planned_at=_arrivals(planned),
+        # What was agreed is never taken back.
+        pay_minor=max(pay, trip.pay_minor),
+        distance_m=round(ridden_m),
+        now=clock.now(),
     )
+    await batches.join(conn, grown, added)
     return trip.id
 
 
+def pay_minor(settings: RiderSettings, ridden_m: float, doors: int) -> int:
+    """What a trip pays: a base, the way from the store to the last door, each door but one."""
+    way = round(settings.pay_per_km_minor * ridden_m / 1000)
+    return settings.pay_base_minor + way + settings.pay_per_stop_minor * (doors - 1)
+
+
+def _stale(detail: str, reason: str) -> StaleAssignment:
+    return StaleAssignment(detail, extra={"reason": reason})
+
+
+def _check_new(
+    locked: Mapping[str, OrderRow], planned: PlannedTrip, order_ids: Sequence[str]
+) -> None:
+    """Raises StaleAssignment unless these orders are as the plan saw them."""
+    versions = dict(zip(planned.order_ids, planned.order_versions, strict=True))
+    for order_id in order_ids:
+        order = locked.get(order_id)
+        if (
+            order is None
+            or order.version != versions[order_id]
+            or order.delivery_status != DeliveryState.UNASSIGNED
+            or order.status not in _DISPATCHABLE
+            or order.store_id != planned.store_id
+        ):
+            raise _stale("The order has changed since the plan was made.", "order_changed")
+
+
+async def _check_rider(conn: AsyncConnection, planned: PlannedTrip) -> None:
+    """Lock the rider.  Raises StaleAssignment when they changed, or cannot carry all of it."""
+    await shifts.rider(conn, planned.rider_id)
+    rider = (await conn.execute(select(riders).where(riders.c.id == planned.rider_id))).one()
+    if rider.version != planned.rider_version:
+        raise _stale("The rider has changed since the plan was made.", "rider_changed")
+    weight_g = (await _WEIGHT.one(conn, list(planned.order_ids))).weight_g
+    if len(planned.order_ids) > rider.capacity_orders or weight_g > rider.capacity_g:
+        raise _stale("That is more than the vehicle takes.", "capacity")
+
+
+def _arrivals(planned: PlannedTrip) -> dict[str, datetime]:
+    """When each order is at its door, by the plan."""
+    return {
+        order_id: datetime.fromtimestamp(stop.planned_arrival_s, tz=UTC)
+        for stop in planned.stops
+        if stop.kind is PlanStopKind.DROPOFF
+        for order_id in stop.order_ids
+    }
+
+
 def _stops(
-    territory: Territory, planned: PlannedTrip, locked: Mapping[str, Any]
+    territory: Territory,
+    planned: PlannedTrip,
+    locked: Mapping[str, OrderRow],
+    order_ids: Sequence[str],
 ) -> list[PlannedStop]:
+    """A pickup and a drop-off for each of ``order_ids``, in the order of the plan."""
     store = territory.stores[planned.store_id].point
     stops = []
     for stop in planned.stops:
         at = datetime.fromtimestamp(stop.planned_arrival_s, tz=UTC)
         for order_id in stop.order_ids:
+            if order_id not in order_ids:
+                continue
             order = locked[order_id]
             if stop.kind is PlanStopKind.PICKUP:
                 stops.append(PlannedStop(StopKind.PICKUP, order_id, store.lat, store.lon, at))
@@ -266,6 +241,10 @@ def _stops(
     return stops
 
 
+def _way_m(territory: Territory, planned: PlannedTrip, locked: Mapping[str, OrderRow]) -> float:
+    return _distance_m(_stops(territory, planned, locked, planned.order_ids))
+
+
 def _distance_m(stops: Sequence[PlannedStop]) -> float:
     """From the first pickup to the last drop-off; straight lines with the usual detour."""
     return DETOUR * sum(
@@ -273,6 +252,7 @@ def _distance_m(stops: Sequence[PlannedStop]) -> float:
     )
 
 
-async def expired_offers(conn: AsyncConnection, city_id: str) -> list[str]:
+async def expired_offers(conn: AsyncConnection, partition: Partition) -> list[str]:
     """Trips whose offer nobody answered in time."""
-    return [row.id for row in await _EXPIRED.all(conn, city_id)]
+    rows = await _EXPIRED.all(conn, partition.city_id, sorted(partition.store_ids))
+    return [row.id for row in rows]

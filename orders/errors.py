@@ -215,15 +215,50 @@ class AlreadyRated(Conflict):
     title = "This order has been rated"
 
 
+class OrderHasRider(Conflict):
+    """Carries ``rider_id`` and ``trip_id``."""
+
+    code = "order_has_rider"
+    title = "Another rider has the order"
+
+
+class AlreadyPinned(Conflict):
+    """Carries ``control_id`` and ``rider_id``."""
+
+    code = "already_pinned"
+    title = "The order is pinned to a rider already"
+
+
+class CannotAssign(Conflict):
+    """Carries ``because``: what no force overrides."""
+
+    code = "cannot_assign"
+    title = "The rider cannot take this order"
+
+
+class WouldOverride(Conflict):
+    """Carries ``overrides``: what speaks against it; the same request with ``force`` does it."""
+
+    code = "would_override"
+    title = "Something speaks against this rider"
+
+
 class StaleAssignment(Conflict):
-    """An assignment was decided on a world that has moved on; it is planned anew."""
+    """An assignment was decided on a world that has moved on; it is planned anew.
+
+    ``reason`` is one of a few words, for counting.
+    """
 
     code = "stale_assignment"
     title = "The order or the rider has changed since"
 
+    @property
+    def reason(self) -> str:
+        return str(self.extra.get("reason", "changed"))
+
 
 class LeaseLost(Conflict):
-    """Another dispatcher holds the city: this one may write nothing."""
+    """Another dispatcher holds the partition: this one may write nothing."""
 
     code = "lease_lost"
     title = "Another dispatcher has taken over"

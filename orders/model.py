@@ -71,7 +71,8 @@ ORDER_EDGES: Mapping[OrderState, frozenset[OrderState]] = {
 }
 
 DELIVERY_EDGES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    _D.UNASSIGNED: frozenset({_D.OFFERED, _D.CANCELLED}),
+    # Straight to assigned: an order that joins a trip which its rider has taken already.
+    _D.UNASSIGNED: frozenset({_D.OFFERED, _D.ASSIGNED, _D.CANCELLED}),
     _D.OFFERED: frozenset({_D.ASSIGNED, _D.UNASSIGNED, _D.CANCELLED}),
     _D.ASSIGNED: frozenset({_D.AT_STORE, _D.UNASSIGNED, _D.CANCELLED}),
     _D.AT_STORE: frozenset({_D.COLLECTED, _D.UNASSIGNED, _D.CANCELLED}),

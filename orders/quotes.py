@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -84,7 +84,8 @@ async def serviceability(
     """Which store serves a point now and how fast; otherwise why not."""
     try:
         store, travel_s = serving_store(territory, settings, None, point)
-        told = await _promise(conn, store, travel_s, TYPICAL_LINES, TYPICAL_UNITS)
+        zone_ids = territory.zones.zones_at(point)
+        told = await _promise(conn, store, zone_ids, travel_s, TYPICAL_LINES, TYPICAL_UNITS)
     except (NotServiceable, StorePaused) as refusal:
         return Serviceability(None, None, refusal.code)
     return Serviceability(store, told, None)
@@ -110,17 +111,36 @@ def serving_store(
     return store, travel_s
 
 
-async def _open_store(conn: AsyncConnection, store: StorePlace) -> Any:
+async def _open_store(conn: AsyncConnection, store: StorePlace, zone_ids: Collection[str]) -> Any:
     busy = await _STORE_LOAD.one(conn, store.store_id)
     if not busy.open:
         raise StorePaused(busy.paused_reason or "The store is paused; try again in some minutes.")
+    if _stopped(busy.stopped_zones, zone_ids):
+        raise StorePaused("We take no orders for that address at the moment; try again later.")
     return busy
 
 
+def _stopped(zones: Sequence[str], zone_ids: Collection[str]) -> bool:
+    """Whether ops take no orders there (``orders.dispatch_controls``)."""
+    return "*" in zones or any(zone_id in zones for zone_id in zone_ids)
+
+
 async def _promise(
-    conn: AsyncConnection, store: StorePlace, travel_s: float, lines: int, units: int
+    conn: AsyncConnection,
+    store: StorePlace,
+    zone_ids: Collection[str],
+    travel_s: float,
+    lines: int,
+    units: int,
 ) -> PromiseRange:
-    return _promised(await _open_store(conn, store), travel_s, lines, units)
+    busy = await _open_store(conn, store, zone_ids)
+    if busy.riders_short:
+        raise StorePaused(
+            "All riders are busy, and an order would take far too long;"
+            " try again in some minutes or choose a slot later today.",
+            extra={"cause": "riders_short"},
+        )
+    return _promised(busy, travel_s, lines, units)
 
 
 def _promised(busy: Any, travel_s: float, lines: int, units: int) -> PromiseRange:
@@ -135,6 +155,7 @@ def _promised(busy: Any, travel_s: float, lines: int, units: int) -> PromiseRang
             riders_free=busy.riders_free,
             expected_rider_wait_s=RIDER_CYCLE_S / max(1, busy.riders_on_shift),
             approach_s=TYPICAL_APPROACH_S,
+            growth_s=busy.growth_s,
             travel_s=travel_s,
         )
     )
@@ -144,12 +165,13 @@ async def _slot_promise(
     conn: AsyncConnection,
     settings: OrderSettings,
     store: StorePlace,
+    zone_ids: Collection[str],
     travel_s: float,
     now: datetime,
     start: datetime,
 ) -> PromiseRange:
     """The promise of a scheduled order is its slot, however busy the store is at the moment."""
-    await _open_store(conn, store)
+    await _open_store(conn, store, zone_ids)
     await slots.check_bookable(conn, settings.slots, now, store.store_id, start, travel_s)
     low_s = round((start - now).total_seconds())
     return PromiseRange(low_s=low_s, high_s=low_s + round(slots.SLOT.total_seconds()))
@@ -174,11 +196,12 @@ async def create_quote(
     units = sum(line.quantity for line in lines)
     quote_id = new_id("quo")
     now = clock.now()
+    zone_ids = territory.zones.zones_at(request.dropoff)
     if request.slot is None:
-        told = await _promise(conn, store, travel_s, len(lines), units)
+        told = await _promise(conn, store, zone_ids, travel_s, len(lines), units)
         expires_at, pick_from = clock.after(settings.quote_life_s), None
     else:
-        told = await _slot_promise(conn, settings, store, travel_s, now, request.slot)
+        told = await _slot_promise(conn, settings, store, zone_ids, travel_s, now, request.slot)
         expires_at = min(clock.after(settings.quote_life_s), request.slot)
         pick_from = slots.pick_from(settings.slots, request.slot, round(travel_s))
     row = _row(quote_id, request, store, travel_s, lines, totals, told) | {
@@ -211,7 +234,9 @@ async def create_plain_quote(
         ):
             return None
         load_row = await conn.fetchrow(_STORE_LOAD.text, store.store_id)
-        if load_row is None or not load_row["open"]:
+        if load_row is None or not load_row["open"] or load_row["riders_short"]:
+            return None
+        if _stopped(load_row["stopped_zones"], territory.zones.zones_at(request.dropoff)):
             return None
         busy = SimpleNamespace(**load_row)
         lines, totals = price(

@@ -105,6 +105,36 @@ class OpenOrderSettings(BaseModel):
         return self.guest_max if guest else self.customer_max
 
 
+class SupplySettings(BaseModel):
+    """What follows from the balance of riders and orders (orders/supply.py)."""
+
+    # False: promises know only who waits at this moment, and nobody is proposed a place to wait.
+    enabled: bool = True
+    every_s: float = Field(10.0, gt=0)
+    # What quotes were told lapses when nobody brings it up to date: then the plain promise counts.
+    valid_s: float = Field(120.0, gt=0)
+    # The most that a promise grows by because riders are short.
+    growth_max_s: float = Field(1_200.0, ge=0)
+    # A store whose new orders would wait longer than this for a rider takes none for now.
+    refuse_above_s: float = Field(3_600.0, gt=0)
+    # How far back a store's orders and its riders' trips tell of the next ones.
+    window_s: float = Field(3 * 3600.0, gt=0)
+    earlier_weeks: int = Field(4, ge=0, le=5)
+    propose: bool = True
+    # A rider who dismissed a proposal is left alone for so long.
+    dismissed_for_s: float = Field(900.0, ge=0)
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.valid_s < 3 * self.every_s:
+            raise ValueError("valid_s must allow for two lost rounds")
+        if self.growth_max_s > self.refuse_above_s:
+            raise ValueError("growth_max_s must not exceed refuse_above_s")
+        if self.refuse_above_s > 4_500:
+            raise ValueError("refuse_above_s must be at most 4500: longer waits are not told apart")
+        return self
+
+
 class OrderSettings(BaseModel):
     """Durations are seconds of virtual time."""
 
@@ -122,6 +152,7 @@ class OrderSettings(BaseModel):
     recover_after_s: float = Field(30.0, gt=0)
     committer: CommitterSettings = CommitterSettings()
     open_orders: OpenOrderSettings = OpenOrderSettings()
+    supply: SupplySettings = SupplySettings()
     max_lines: int = Field(60, ge=1)
     max_quantity: int = Field(50, ge=1)
     max_tip_minor: int = Field(100_000, ge=0)

@@ -6,9 +6,11 @@ Loaded whole and replaced whole, because it changes rarely and is read by every 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +21,8 @@ from kit.sql import load
 from riders.tables import road_networks
 from stores.tables import cities, stores, zones
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class StorePlace:
@@ -27,6 +31,8 @@ class StorePlace:
     name: str
     point: Point
     currency: str
+    # Which part of the city's dispatch it belongs to.
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ async def load_territory(conn: AsyncConnection) -> Territory:
         await conn.execute(
             select(
                 stores.c.id, stores.c.city_id, stores.c.name, stores.c.lat, stores.c.lon,
-                cities.c.currency,
+                cities.c.currency, stores.c.dispatch_part,
             ).join(cities, cities.c.id == stores.c.city_id)
         )
     ).all()  # fmt: skip
@@ -79,13 +85,29 @@ async def load_territory(conn: AsyncConnection) -> Territory:
         return Territory(
             stores={
                 row.id: StorePlace(
-                    row.id, row.city_id, row.name, Point(row.lat, row.lon), row.currency
+                    row.id,
+                    row.city_id,
+                    row.name,
+                    Point(row.lat, row.lon),
+                    row.currency,
+                    row.dispatch_part,
                 )
                 for row in store_rows
             },
             zones=ZoneIndex(shapes),
             store_of_zone={row.id: row.store_id for row in zone_rows},
-            travel={row.city_id: TravelTimes.from_bytes(row.travel_times) for row in road_rows},
+            travel=_travel_of_cities(road_rows),
         )
 
     return await asyncio.to_thread(build)
+
+
+def _travel_of_cities(rows: Iterable[Any]) -> dict[str, TravelTimes]:
+    """Travel times by city.  A city whose own are damaged goes by straight lines."""
+    found = {}
+    for row in rows:
+        try:
+            found[row.city_id] = TravelTimes.from_bytes(row.travel_times)
+        except ValueError as error:
+            log.error("travel_times_damaged", city_id=row.city_id, error=str(error)[:200])
+    return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
-import asyncpg.pool
 import orjson
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,8 +28,6 @@ TOTALS = (
 
 _JSON_COLUMNS = frozenset({"lines", "substitutions", "cancellation"})
 
-# A connection of the pool; the names of the driver's own types are generic only for mypy.
-Driver: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 # A database row by column name.
 Record = Mapping[str, Any]
 
@@ -43,11 +40,8 @@ async def read_order(conn: AsyncConnection, order_id: str) -> Record:
     return rows[0]
 
 
-async def read_order_on(conn: Driver, order_id: str) -> Record:
-    """The same on a connection of the driver, which hands JSON over as text."""
-    row = await conn.fetchrow(_ORDER_VIEW.text, order_id)
-    if row is None:
-        raise NotFound("There is no such order.")
+def record_of(row: Record) -> Record:
+    """The same from a row of the driver, which hands JSON over as text."""
     return {
         name: orjson.loads(value) if name in _JSON_COLUMNS and value is not None else value
         for name, value in row.items()

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
-import asyncpg
 import orjson
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -66,7 +65,6 @@ _COLUMNS = [table.c[one.name] for one in fields(Operation)]
 
 _CLAIM_DUE = load("payments", "claim_due")
 _OPERATION = load("payments", "operation")
-_FIND = _OPERATION.text.replace(" FOR UPDATE", "")
 _REQUEST = load("payments", "request_operation")
 _RECORD = load("payments", "record_outcome")
 _NEXT_ATTEMPT = load("payments", "next_attempt")
@@ -116,10 +114,9 @@ async def find_or_none(conn: AsyncConnection, operation_id: str) -> Operation | 
     return None if row is None else _operation(dict(row))
 
 
-async def find_placed(pool: asyncpg.Pool[asyncpg.Record], operation_id: str) -> Operation | None:
-    """The same on a connection of its own, for the checkout that has just committed it."""
-    row = await pool.fetchrow(_FIND, operation_id)
-    return None if row is None else _operation(dict(row))
+def of_json(text: str) -> Operation:
+    """An operation from a JSON object of its fields."""
+    return _operation(orjson.loads(text))
 
 
 async def by_reference(

@@ -66,6 +66,8 @@ class Breaker:
         self._changed = changed
         self._now_s = now_s
         self._calls: deque[tuple[float, bool]] = deque()
+        # Of those calls; counted along, because a busy gateway has thousands in its window.
+        self._failures = 0
         self._reopens_at_s = 0.0
         self._openings = 0
         self._probing = False
@@ -111,11 +113,12 @@ class Breaker:
             return
         now_s = self._now_s()
         self._calls.append((now_s, well))
+        self._failures += not well
         while self._calls[0][0] < now_s - self._settings.window_s:
-            self._calls.popleft()
-        failures = sum(1 for _, good in self._calls if not good)
+            _, good = self._calls.popleft()
+            self._failures -= not good
         enough = len(self._calls) >= self._settings.min_calls
-        if enough and failures >= self._settings.failure_rate * len(self._calls):
+        if enough and self._failures >= self._settings.failure_rate * len(self._calls):
             self._openings = 0
             self._open_for_a_while(now_s)
 
@@ -125,6 +128,7 @@ class Breaker:
             return
         self._open = False
         self._calls.clear()
+        self._failures = 0
         self._changed(BreakerState.CLOSED)
 
     def _open_for_a_while(self, now_s: float) -> None:

@@ -204,6 +204,8 @@ class StockBack(EventData, frozen=True):
 
 
 class TripStop(EventData, frozen=True):
+    """``n`` names the stop for good; stops are ridden in the order of ``position``."""
+
     n: int
     kind: Literal["pickup", "dropoff"]
     order_id: str
@@ -212,6 +214,7 @@ class TripStop(EventData, frozen=True):
     planned_at: datetime | None = None
     status: str | None = None
     cash_due: Money | None = None
+    position: int | None = None
 
 
 class OfferedTrip(EventData, frozen=True):
@@ -224,9 +227,12 @@ class OfferedTrip(EventData, frozen=True):
 
 
 class OfferMade(EventData, frozen=True):
+    """``auto_accept``: nobody is asked, the offer is taken in the same moment."""
+
     id: str
     trip: OfferedTrip
     expires_at: datetime
+    auto_accept: bool = False
 
 
 class OfferClosed(EventData, frozen=True):
@@ -245,6 +251,31 @@ class TripChanged(EventData, frozen=True):
     orders: tuple[str, ...]
     distance_m: float
     pay: Money
+
+
+class TripTakenOff(EventData, frozen=True):
+    """Orders that were not collected are no longer the rider's, and why."""
+
+    trip_id: str
+    order_ids: tuple[str, ...]
+    reason: str
+
+
+class TripCheckIn(EventData, frozen=True):
+    """Nothing was heard of the rider who carries these orders: is anybody there?"""
+
+    trip_id: str
+    order_ids: tuple[str, ...]
+    asked_at: datetime
+
+
+class RiderAvailability(EventData, frozen=True):
+    """Whether the rider gets offers; a pause without ``until`` ends when the rider says so."""
+
+    status: Literal["available", "paused"]
+    auto_accept: bool
+    reason: str | None = None
+    until: datetime | None = None
 
 
 class RiderCash(EventData, frozen=True):
@@ -272,6 +303,75 @@ class CityRiderChanged(EventData, frozen=True):
     trip_id: str | None = None
 
 
+class DispatchAlert(EventData, frozen=True):
+    """An order needs a person, or does no longer; the whole alert, to replace what is known."""
+
+    id: str
+    kind: Literal["needs_rider", "rider_silent", "handed_back"]
+    status: Literal["open", "resolved"]
+    order_id: str
+    store_id: str
+    detail: str
+    raised_at: datetime
+    trip_id: str | None = None
+    rider_id: str | None = None
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    resolution: str | None = None
+
+
+class DispatchControl(EventData, frozen=True):
+    """Ops have said something about dispatch, or it is over; the whole of it."""
+
+    id: str
+    kind: Literal["pin", "exclude", "pause"]
+    status: Literal["active", "over"]
+    city_id: str
+    hold_dispatch: bool
+    stop_orders: bool
+    reason: str
+    set_by: str
+    set_at: datetime
+    until: datetime
+    order_id: str | None = None
+    rider_id: str | None = None
+    store_id: str | None = None
+    zone_id: str | None = None
+    released_at: datetime | None = None
+    released_by: str | None = None
+    release_reason: str | None = None
+
+
+class WaitingPlace(EventData, frozen=True):
+    """A store at which an idle rider had better wait; ``chance`` of being needed there."""
+
+    id: str
+    store_id: str
+    store_name: str
+    lat: float
+    lon: float
+    way_s: int
+    chance: float
+    status: Literal["open", "accepted"]
+    made_at: datetime
+    expires_at: datetime
+
+
+class RiderProposal(EventData, frozen=True):
+    """The proposal that stands now; ``null`` when none does any more."""
+
+    proposal: WaitingPlace | None
+
+
+class SupplyChanged(EventData, frozen=True):
+    """What a store's promises grow by from now on; ``riders_short``: it takes no orders."""
+
+    store_id: str
+    growth_s: int
+    riders_short: bool
+    riders_missing: int
+
+
 EVENT_TYPES: Final[Mapping[str, tuple[ChannelKind, type[EventData]]]] = {
     "order.status": (ChannelKind.ORDER, OrderStatus),
     "order.promise": (ChannelKind.ORDER, OrderPromise),
@@ -289,9 +389,16 @@ EVENT_TYPES: Final[Mapping[str, tuple[ChannelKind, type[EventData]]]] = {
     "offer.made": (ChannelKind.RIDER, OfferMade),
     "offer.closed": (ChannelKind.RIDER, OfferClosed),
     "trip.changed": (ChannelKind.RIDER, TripChanged),
+    "trip.taken_off": (ChannelKind.RIDER, TripTakenOff),
+    "trip.check_in": (ChannelKind.RIDER, TripCheckIn),
+    "rider.availability": (ChannelKind.RIDER, RiderAvailability),
     "rider.cash": (ChannelKind.RIDER, RiderCash),
+    "rider.proposal": (ChannelKind.RIDER, RiderProposal),
     "order.changed": (ChannelKind.CITY, CityOrderChanged),
     "rider.changed": (ChannelKind.CITY, CityRiderChanged),
+    "supply.changed": (ChannelKind.CITY, SupplyChanged),
+    "dispatch.alert": (ChannelKind.CITY, DispatchAlert),
+    "dispatch.control": (ChannelKind.CITY, DispatchControl),
 }
 
 _DECODERS = {name: msgspec.json.Decoder(shape) for name, (_, shape) in EVENT_TYPES.items()}

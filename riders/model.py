@@ -22,6 +22,44 @@ class OfferStatus(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class DeclineReason(StrEnum):
+    """Why a rider leaves an offer to others: a closed list, so that it can mean something."""
+
+    TOO_FAR = "too_far"
+    VEHICLE_PROBLEM = "vehicle_problem"
+    BREAK = "break"
+    TOO_HEAVY = "too_heavy"
+    UNSAFE_AREA = "unsafe_area"
+    SHIFT_ENDS = "shift_ends"
+    OTHER = "other"
+
+
+# These say something of the rider and nothing of the order: it may be offered again after the
+# pause that they begin.  All others decline the order for good.
+PAUSING = frozenset({DeclineReason.VEHICLE_PROBLEM, DeclineReason.BREAK, DeclineReason.SHIFT_ENDS})
+
+
+class PauseReason(StrEnum):
+    """Why a rider gets no offers."""
+
+    BREAK = "break"
+    VEHICLE_PROBLEM = "vehicle_problem"
+    SHIFT_ENDS = "shift_ends"
+    NOT_RESPONDING = "not_responding"
+    HANDED_BACK = "handed_back"
+
+
+class HandBackReason(StrEnum):
+    """Why a rider gives up a trip that was accepted."""
+
+    ACCIDENT = "accident"
+    VEHICLE_PROBLEM = "vehicle_problem"
+    UNWELL = "unwell"
+    EMERGENCY = "emergency"
+    UNSAFE_AREA = "unsafe_area"
+    OTHER = "other"
+
+
 class StopKind(StrEnum):
     PICKUP = "pickup"
     DROPOFF = "dropoff"
@@ -52,7 +90,10 @@ class PlannedStop:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
+    """``n`` is the stop's name for good; stops are ridden in the order of ``position``."""
+
     n: int
+    position: int
     kind: StopKind
     order_id: str
     lat: float
@@ -91,6 +132,32 @@ class Trip:
             stop.order_id
             for stop in self.stops
             if stop.kind is StopKind.DROPOFF and stop.status is not StopStatus.CANCELLED
+        )
+
+    @property
+    def waiting_pickups(self) -> tuple[Stop, ...]:
+        """Pickups of orders that the store has not handed over."""
+        return tuple(
+            stop
+            for stop in self.stops
+            if stop.kind is StopKind.PICKUP and stop.status not in DONE_STOPS
+        )
+
+    @property
+    def has_collected(self) -> bool:
+        """Whether the rider carries, or has carried, an order of this trip."""
+        return any(
+            stop.kind is StopKind.PICKUP and stop.status is StopStatus.COMPLETED
+            for stop in self.stops
+        )
+
+    @property
+    def is_at_store(self) -> bool:
+        """Whether the rider has said that they stand in the store."""
+        return any(
+            stop.kind is StopKind.PICKUP
+            and stop.status in (StopStatus.ARRIVED, StopStatus.COMPLETED)
+            for stop in self.stops
         )
 
     def stop(self, n: int) -> Stop | None:

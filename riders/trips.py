@@ -18,6 +18,7 @@ from kit.errors import NotFound
 from kit.ids import new_id
 from kit.sql import load
 from riders.model import (
+    DONE_STOPS,
     OfferStatus,
     PlannedStop,
     Stop,
@@ -29,9 +30,7 @@ from riders.model import (
 from riders.tables import assignments, offers, riders, trip_stops, trips
 
 _TRIPS = load("riders", "trip_view")
-
-# A rider who did not answer in time gets the same order again only after this long.
-MISSED_OFFER_S = 600.0
+_REORDER = load("riders", "reorder_stops")
 
 OPEN_TRIPS = (TripStatus.OFFERED, TripStatus.ACTIVE)
 
@@ -75,6 +74,16 @@ async def active_of_order(conn: AsyncConnection, order_id: str) -> Trip | None:
     return None if found is None else await read(conn, found)
 
 
+async def active_of_rider(conn: AsyncConnection, rider_id: str) -> str | None:
+    """The id of the trip that a rider has accepted and not finished."""
+    found = await conn.scalar(
+        select(trips.c.id).where(
+            trips.c.rider_id == rider_id, trips.c.status == TripStatus.ACTIVE.value
+        )
+    )
+    return None if found is None else str(found)
+
+
 async def by_offer(conn: AsyncConnection, offer_id: str, rider_id: str) -> Trip:
     """The trip of a rider's offer.  Raises NotFound for a foreign one."""
     found = await conn.scalar(
@@ -104,42 +113,29 @@ async def offer(
     now: datetime,
     expires_at: datetime,
     lease_epoch: int,
+    empty_m: int = 0,
+    parameter_set: str = "default",
+    decision_id: str | None = None,
 ) -> Trip:
     """Create a trip with its stops and assignments and offer it to a rider.
 
-    The partial unique indexes refuse a rider with an open trip and an order with a rider.
+    ``empty_m`` is the way from the rider's place to the first stop, as far as anybody knows;
+    ``decision_id`` is where it was decided, with ``parameter_set``.  The partial unique indexes
+    refuse a rider with an open trip and an order with a rider.
     """
     trip_id, offer_id = new_id("trp"), new_id("ofr")
     await conn.execute(
         insert(trips).values(
             id=trip_id, rider_id=rider_id, city_id=city_id, store_id=store_id,
             status=TripStatus.OFFERED.value, rider_code=f"{secrets.randbelow(10_000):04d}",
-            pay_minor=pay_minor, currency=currency, distance_m=distance_m, created_at=now,
-            lease_epoch=lease_epoch,
+            pay_minor=pay_minor, currency=currency, distance_m=distance_m, empty_m=empty_m,
+            created_at=now, lease_epoch=lease_epoch, parameter_set=parameter_set,
+            decision_id=decision_id,
         )
     )  # fmt: skip
-    await conn.execute(
-        insert(trip_stops),
-        [
-            {
-                "trip_id": trip_id, "n": n, "kind": stop.kind.value, "order_id": stop.order_id,
-                "lat": stop.lat, "lon": stop.lon, "planned_at": stop.planned_at,
-                "status": StopStatus.PENDING.value, "cash_due_minor": stop.cash_due_minor,
-            }
-            for n, stop in enumerate(stops, start=1)
-        ],
-    )  # fmt: skip
-    await conn.execute(
-        insert(assignments),
-        [
-            {
-                "order_id": stop.order_id, "trip_id": trip_id, "rider_id": rider_id,
-                "active": True, "assigned_at": now,
-            }
-            for stop in stops
-            if stop.kind is StopKind.DROPOFF
-        ],
-    )  # fmt: skip
+    numbers = range(1, len(stops) + 1)
+    await _insert_stops(conn, trip_id, stops, numbers, numbers, StopStatus.PENDING)
+    await _assign(conn, trip_id, rider_id, [stop.order_id for stop in stops], now)
     await conn.execute(
         insert(offers).values(
             id=offer_id, trip_id=trip_id, rider_id=rider_id, status=OfferStatus.OPEN.value,
@@ -150,25 +146,152 @@ async def offer(
     return await read(conn, trip_id)
 
 
+async def extend(
+    conn: AsyncConnection,
+    trip: Trip,
+    *,
+    added: Sequence[PlannedStop],
+    sequence: Sequence[str],
+    planned_at: Mapping[str, datetime],
+    pay_minor: int,
+    distance_m: int,
+    now: datetime,
+) -> Trip:
+    """Put more orders on a locked trip of which nothing has been collected.
+
+    ``added`` are a pickup and a drop-off for each new order; ``sequence`` is how all orders of the
+    trip are delivered now, and ``planned_at`` when.  Stops that the rider knows keep their
+    numbers, so that what an offline phone has done and not told still means the same door.
+    """
+    first = max(stop.n for stop in trip.stops) + 1
+    kept = [stop for stop in trip.stops if stop.status not in DONE_STOPS]
+    over = [stop.n for stop in trip.stops if stop.status in DONE_STOPS]
+    new_numbers = range(first, first + len(added))
+    known = [(stop.n, stop.kind, stop.order_id) for stop in kept]
+    known += [(n, stop.kind, stop.order_id) for n, stop in zip(new_numbers, added, strict=True)]
+    pickups = [n for n, kind, _ in known if kind is StopKind.PICKUP]
+    doors = {order_id: n for n, kind, order_id in known if kind is StopKind.DROPOFF}
+    ridden = [*over, *pickups, *(doors[order_id] for order_id in sequence)]
+    positions = {n: position for position, n in enumerate(ridden, start=1)}
+    assert len(positions) == len(trip.stops) + len(added), "every stop is ridden once"
+    moved = [stop for stop in trip.stops if stop.status in DONE_STOPS] + kept
+    await _REORDER.run(
+        conn,
+        trip.id,
+        [stop.n for stop in moved],
+        [positions[stop.n] for stop in moved],
+        [
+            planned_at.get(stop.order_id) if stop.n in doors.values() else None for stop in moved
+        ],
+    )  # fmt: skip
+    status = StopStatus.ARRIVED if trip.is_at_store else StopStatus.PENDING
+    await _insert_stops(
+        conn, trip.id, added, new_numbers, [positions[n] for n in new_numbers], status, now
+    )
+    await _assign(conn, trip.id, trip.rider_id, [stop.order_id for stop in added], now)
+    await conn.execute(
+        update(trips)
+        .where(trips.c.id == trip.id)
+        .values(pay_minor=pay_minor, distance_m=distance_m)
+    )
+    await touch_rider(conn, trip.rider_id)
+    return await read(conn, trip.id)
+
+
+async def _insert_stops(
+    conn: AsyncConnection,
+    trip_id: str,
+    stops: Sequence[PlannedStop],
+    numbers: Sequence[int],
+    positions: Sequence[int],
+    pickup_status: StopStatus,
+    now: datetime | None = None,
+) -> None:
+    """Write stops; pickups with ``pickup_status``, reached at ``now`` when that is arrived."""
+    rows = []
+    for n, position, stop in zip(numbers, positions, stops, strict=True):
+        arrived = stop.kind is StopKind.PICKUP and pickup_status is StopStatus.ARRIVED
+        rows.append(
+            {
+                "trip_id": trip_id, "n": n, "position": position, "kind": stop.kind.value,
+                "order_id": stop.order_id, "lat": stop.lat, "lon": stop.lon,
+                "planned_at": stop.planned_at, "cash_due_minor": stop.cash_due_minor,
+                "status": (StopStatus.ARRIVED if arrived else StopStatus.PENDING).value,
+                "arrived_at": now if arrived else None,
+            }
+        )  # fmt: skip
+    await conn.execute(insert(trip_stops), rows)
+
+
+async def _assign(
+    conn: AsyncConnection, trip_id: str, rider_id: str, order_ids: Sequence[str], now: datetime
+) -> None:
+    """The orders are this rider's now; one that was on the trip before comes back."""
+    for order_id in dict.fromkeys(order_ids):
+        await conn.execute(
+            text(
+                "INSERT INTO assignments (order_id, trip_id, rider_id, active, assigned_at)"
+                " VALUES (:order_id, :trip_id, :rider_id, true, :now)"
+                " ON CONFLICT (order_id, trip_id)"
+                " DO UPDATE SET active = true, assigned_at = excluded.assigned_at"
+            ),
+            {"order_id": order_id, "trip_id": trip_id, "rider_id": rider_id, "now": now},
+        )
+
+
 async def close_offer(
-    conn: AsyncConnection, trip: Trip, status: OfferStatus, reason: str | None, now: datetime
+    conn: AsyncConnection,
+    trip: Trip,
+    status: OfferStatus,
+    reason: str | None,
+    now: datetime,
+    note: str | None = None,
 ) -> None:
     """End an open offer; every end but acceptance frees the orders and the rider."""
     await conn.execute(
         update(offers)
         .where(offers.c.id == trip.offer_id)
-        .values(status=status.value, reason=reason, answered_at=now)
+        .values(status=status.value, reason=reason, note=note, answered_at=now)
     )
     if status is OfferStatus.ACCEPTED:
         await _set_status(conn, trip.id, TripStatus.ACTIVE)
         await touch_rider(conn, trip.rider_id)
     else:
         await cancel(conn, trip, now)
-    if status in (OfferStatus.DECLINED, OfferStatus.EXPIRED):
-        missed = status is OfferStatus.EXPIRED
-        until = now + timedelta(seconds=MISSED_OFFER_S) if missed else None
-        for order_id in trip.kept_order_ids:
-            await exclude(conn, order_id, trip.rider_id, now, until)
+
+
+async def mark_auto(conn: AsyncConnection, trip: Trip) -> None:
+    """Nobody had to be asked about the trip's offer: the rider takes all, or ops decided."""
+    await conn.execute(update(offers).where(offers.c.id == trip.offer_id).values(auto=True))
+
+
+async def count_miss(
+    conn: AsyncConnection,
+    order_id: str,
+    rider_id: str,
+    now: datetime,
+    again_at: datetime,
+    again_most: int,
+) -> None:
+    """The rider let an offer of this order pass: it may come again at a moment, but only so often.
+
+    A rider who has declined it for good stays out.
+    """
+    await conn.execute(
+        text(
+            "INSERT INTO declines AS d (order_id, rider_id, at, until, misses)"
+            " VALUES (:order_id, :rider_id, :at,"
+            " CASE WHEN :again_most > 0 THEN CAST(:again_at AS timestamptz) END, 1)"
+            " ON CONFLICT (order_id, rider_id) DO UPDATE SET at = excluded.at,"
+            " misses = d.misses + 1,"
+            " until = CASE WHEN d.until IS NOT NULL AND d.misses < :again_most"
+            " THEN excluded.until END"
+        ),
+        {
+            "order_id": order_id, "rider_id": rider_id, "at": now, "again_at": again_at,
+            "again_most": again_most,
+        },
+    )  # fmt: skip
 
 
 async def exclude(
@@ -215,6 +338,21 @@ async def set_stop(
         .where(trip_stops.c.trip_id == trip_id, trip_stops.c.n == n)
         .values({"status": status.value, column: at})
     )
+
+
+async def arrive_at_pickups(conn: AsyncConnection, trip_id: str, at: datetime) -> list[str]:
+    """The rider is at the store for all orders that wait there; the ids of those."""
+    arrived = await conn.scalars(
+        update(trip_stops)
+        .where(
+            trip_stops.c.trip_id == trip_id,
+            trip_stops.c.kind == StopKind.PICKUP.value,
+            trip_stops.c.status == StopStatus.PENDING.value,
+        )
+        .values(status=StopStatus.ARRIVED.value, arrived_at=at)
+        .returning(trip_stops.c.order_id)
+    )
+    return sorted(arrived)
 
 
 async def complete_pickup(conn: AsyncConnection, trip_id: str, order_id: str) -> None:
@@ -335,6 +473,7 @@ def _shape_stop(stop: Stop, currency: str) -> dict[str, object]:
     due = stop.cash_due_minor
     return {
         "n": stop.n,
+        "position": stop.position,
         "kind": stop.kind.value,
         "order_id": stop.order_id,
         "lat": stop.lat,

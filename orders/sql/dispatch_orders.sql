@@ -1,7 +1,8 @@
--- Orders of a city that still need a rider; a scheduled one from the time on when it is picked.
---   $1 city id
-SELECT o.id, o.store_id, o.status, o.version, o.lat, o.lon, o.placed_at, o.promised_high_at,
-       o.slot_start, o.travel_s,
+-- Orders of some stores that still have to be collected, whether a rider is to come or not; a
+-- scheduled one from the time on when it is picked.
+--   $1 city id, $2 store ids (text[])
+SELECT o.id, o.store_id, o.status, o.delivery_status, o.version, o.lat, o.lon, o.placed_at,
+       o.promised_high_at, o.slot_start, o.travel_s,
        o.packed_at, o.tip_minor, o.gateway,
        greatest(0, o.total_minor - o.wallet_minor - o.refunded_minor) AS owed_minor,
        t.status AS pick_status, t.claimed_at,
@@ -13,7 +14,8 @@ SELECT o.id, o.store_id, o.status, o.version, o.lat, o.lon, o.placed_at, o.promi
              AND (d.until IS NULL OR d.until > darkstore_now())) AS declined_by
 FROM orders o
 LEFT JOIN pick_tasks t ON t.order_id = o.id
-WHERE o.city_id = $1::text AND o.delivery_status = 'unassigned'
+WHERE o.city_id = $1::text AND o.store_id = ANY ($2::text[])
+  AND o.delivery_status IN ('unassigned', 'offered', 'assigned', 'at_store')
   AND o.status IN ('confirmed', 'picking', 'packed')
   AND (o.pick_from IS NULL OR t.order_id IS NOT NULL)
-ORDER BY o.id LIMIT 2000
+ORDER BY o.id LIMIT 4000

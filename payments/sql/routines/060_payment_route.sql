@@ -9,12 +9,19 @@ CREATE OR REPLACE FUNCTION payment_route(p_city_id text, p_method text, p jsonb)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_gateways text[];
+    v_token text;
 BEGIN
     IF p_method = 'cod' THEN
         RETURN '[{"gateway": "cash"}]';
     END IF;
     SELECT c.gateways INTO v_gateways FROM city_gateways c
     WHERE c.city_id = p_city_id AND c.method = p_method;
+    IF v_gateways IS NULL AND jsonb_array_length(p->'gateways') = 1 THEN
+        -- As nearly everywhere: no choice to be made, and no query for it.
+        v_token := coalesce(p->'tokens'->>(p->'gateways'->>0), p->>'token');
+        RETURN CASE WHEN v_token IS NULL THEN '[]' ELSE jsonb_build_array(
+            jsonb_build_object('gateway', p->'gateways'->>0, 'token', v_token)) END;
+    END IF;
     IF v_gateways IS NULL THEN
         SELECT array_agg(d.name ORDER BY d.n) INTO v_gateways
         FROM jsonb_array_elements_text(p->'gateways') WITH ORDINALITY AS d(name, n);

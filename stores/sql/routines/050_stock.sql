@@ -313,3 +313,67 @@ END $$;
 CREATE OR REPLACE TRIGGER stock_movements_append_only
     BEFORE UPDATE OR DELETE ON stock_movements
     FOR EACH ROW EXECUTE FUNCTION stock_movements_are_append_only();
+
+-- What may move stock, and how.  bagged_delta follows picked units until a rider has them, so that
+-- a unit is always somewhere: on the shelf, in a bag, between two stores, or gone for a reason.
+-- Why, what for, and from which lot: an adjustment has a reason, a count its count, a pick its
+-- order, and whatever changes the shelf names the lot.
+-- A trigger, because a CHECK is parsed and compiled anew by every statement: 110 us an insert, and
+-- this 1 us a row (docs/decisions/0031).  Each branch is an expression of its own, for a
+-- transaction prepares only those that it comes to.
+CREATE OR REPLACE FUNCTION stock_movements_are_legal() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_signs boolean := false;
+    v_grounds boolean := NEW.order_id IS NOT NULL;
+    shelf integer := NEW.on_hand_delta;
+    reserved integer := NEW.reserved_delta;
+    bagged integer := NEW.bagged_delta;
+    v_rule text;
+BEGIN
+    CASE NEW.kind
+    WHEN 'reservation' THEN
+        v_signs := shelf = 0 AND reserved > 0 AND bagged = 0;
+    WHEN 'release', 'expiry' THEN
+        v_signs := shelf = 0 AND reserved < 0 AND bagged = 0;
+    WHEN 'pick' THEN
+        v_signs := shelf < 0 AND reserved = shelf AND bagged = -shelf;
+    WHEN 'shortage' THEN
+        v_signs := shelf < 0 AND reserved = shelf AND bagged = 0;
+    WHEN 'handover' THEN
+        v_signs := shelf = 0 AND reserved = 0 AND bagged < 0;
+    WHEN 'return' THEN
+        v_signs := shelf > 0 AND reserved = 0 AND bagged IN (0, -shelf);
+    WHEN 'receipt' THEN
+        v_signs := shelf > 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := true;
+    WHEN 'adjustment' THEN
+        v_signs := shelf <> 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := NEW.reason IS NOT NULL;
+    WHEN 'waste' THEN
+        v_signs := shelf < 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := NEW.reason IS NOT NULL;
+    WHEN 'count' THEN
+        v_signs := shelf <> 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := NEW.reference IS NOT NULL;
+    WHEN 'transfer_out' THEN
+        v_signs := shelf < 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := NEW.reference IS NOT NULL;
+    WHEN 'transfer_in' THEN
+        v_signs := shelf > 0 AND reserved = 0 AND bagged = 0;
+        v_grounds := NEW.reference IS NOT NULL;
+    ELSE
+        -- No such kind.
+    END CASE;
+    IF v_signs AND v_grounds AND (NEW.lot_id IS NULL) = (shelf = 0) THEN
+        RETURN NEW;
+    END IF;
+    v_rule := 'ck_stock_movements_' || CASE WHEN v_signs IS NOT TRUE THEN 'signs'
+                                            WHEN v_grounds THEN 'lot' ELSE 'grounds' END;
+    RAISE EXCEPTION 'a % cannot move stock like this: %', NEW.kind, v_rule
+        USING ERRCODE = 'check_violation', TABLE = 'stock_movements', CONSTRAINT = v_rule;
+END $$;
+
+CREATE OR REPLACE TRIGGER stock_movements_legal
+    BEFORE INSERT ON stock_movements
+    FOR EACH ROW EXECUTE FUNCTION stock_movements_are_legal();

@@ -1,0 +1,28 @@
+-- What the checkout needs of the order that it has just placed: its view (order_view.sql) and the
+-- operation that asks for its money.
+--   $1 order id, $2 operation id
+SELECT o.*, r.name AS rider_name, r.vehicle AS rider_vehicle, s.lat AS store_lat, s.lon AS store_lon,
+       s.name AS store_name,
+       (SELECT jsonb_agg(jsonb_build_object(
+            'line_id', l.line_id, 'sku_id', l.sku_id, 'name', l.name, 'quantity', l.quantity,
+            'unit_price_minor', l.unit_price_minor, 'line_total_minor', l.line_total_minor,
+            'tax_minor', l.tax_minor, 'picked_quantity', l.picked_quantity,
+            'missing_quantity', l.missing_quantity, 'refunded_minor', l.refunded_minor,
+            'claimed_quantity', l.claimed_quantity
+        ) ORDER BY l.n) FROM order_lines l WHERE l.order_id = o.id) AS lines,
+       (SELECT coalesce(jsonb_agg(to_jsonb(u) ORDER BY u.id), '[]') FROM order_substitutions u
+        WHERE u.order_id = o.id) AS substitutions,
+       (SELECT w.stars FROM ratings w WHERE w.order_id = o.id) AS stars,
+       (SELECT jsonb_build_object('by', c.party, 'reason', c.reason, 'fee_minor', c.fee_minor,
+                                  'refund_minor', c.refund_minor)
+        FROM order_cancellations c WHERE c.order_id = o.id) AS cancellation,
+       (SELECT jsonb_build_object(
+            'id', p.id, 'order_id', p.order_id, 'kind', p.kind, 'gateway', p.gateway,
+            'method', p.method, 'amount_minor', p.amount_minor, 'currency', p.currency,
+            'token', p.token, 'route', p.route, 'attempt', p.attempt, 'status', p.status,
+            'reference', p.reference, 'code', p.code, 'attempts', p.attempts, 'answers', p.answers)
+        FROM payment_operations p WHERE p.id = $2::text AND p.order_id = o.id) AS operation
+FROM orders o
+JOIN stores s ON s.id = o.store_id
+LEFT JOIN riders r ON r.id = o.rider_id
+WHERE o.id = $1::text
