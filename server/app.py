@@ -12,9 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from identity.service import Identity
-from server import errors
+from server import errors, routing
 from server.api import (
     asyncapi,
+    audit,
     auth,
     books,
     cart,
@@ -22,7 +23,13 @@ from server.api import (
     claims,
     clock,
     customer,
+    dispatch_desk,
+    dispatch_insight,
+    dispatch_ops,
+    dispatch_parts,
+    dispatch_sets,
     health,
+    offers,
     ops,
     order_changes,
     payments,
@@ -37,6 +44,7 @@ from server.api import (
     store,
     stream,
     substitutions,
+    supply,
     webhook_endpoints,
     webhooks,
 )
@@ -70,7 +78,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     substitutions.router,
     claims.router,
     rider.router,
+    offers.router,
     ops.router,
+    dispatch_ops.router,
+    dispatch_desk.router,
+    dispatch_insight.router,
+    dispatch_parts.router,
+    dispatch_sets.router,
+    supply.router,
+    audit.router,
     books.router,
     stock.router,
     stock_books.router,
@@ -123,6 +139,7 @@ def create_app(services: Services, *, routers: tuple[APIRouter, ...] = ROUTERS) 
     errors.install(app)
     for router in routers:
         app.include_router(router)
+    routing.install(app)
     return app
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from kit.db import DatabaseUnavailable
 from kit.errors import Busy, DarkstoreError
 from kit.idempotency import InProgress, StoredAnswer, idempotency_keys
-from kit.redis import RedisError
+from kit.redis import RedisError, line_of
 from orders.checkout import CheckoutAnswer, CheckoutRequest, place_order
 from orders.queued import CheckoutTooLate, queued_view, record_placed, record_refused
 from orders.spool import CheckoutSpool, QueuedCheckout, SpoolFull
@@ -143,7 +143,9 @@ class QueuedCheckouts(Checkouts):
         life_s = services.clock.real_s(services.settings.orders.quote_life_s)
         try:
             async with asyncio.timeout(_MARK_DEADLINE_S):
-                await services.redis.set(_mark(quote_id), user_id, px=max(1, round(life_s * 1000)))
+                await line_of(services.redis).send(
+                    "SET", _mark(quote_id), user_id, "PX", max(1, round(life_s * 1000))
+                )
         except (RedisError, TimeoutError) as error:
             log.warning("quote_not_marked", error=type(error).__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import typer
 
 from kit import log
 from kit.engines.errors import EngineError
-from server import cli_ledger
+from server import cli_dispatch, cli_ledger
 from server.settings import SettingsError
 
 app = typer.Typer(
@@ -38,10 +38,13 @@ Osm = Annotated[Path | None, typer.Option(help="An OpenStreetMap extract (.osm.p
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
-def _run(work: Coroutine[Any, Any, int]) -> None:
+def _run(
+    work: Coroutine[Any, Any, int],
+    on_loop: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run,
+) -> None:
     """Run a command; an expected failure is one sentence and exit code 1."""
     try:
-        code = asyncio.run(work)
+        code = on_loop(work)
     except (EngineError, SettingsError, ValueError, OSError) as error:
         typer.echo(f"darkstore: {error}", err=True)
         code = 1
@@ -163,15 +166,15 @@ def serve(
 
 
 @app.command()
-def worker(name: str) -> None:
-    """One background process: one of the names in server/work.py."""
+def worker(names: Annotated[list[str], typer.Argument(help="Names in server/work.py.")]) -> None:
+    """One background process for one worker, or for several beside each other."""
     import uvloop
 
     from server.work import work
 
     # Whatever else is raised is a bug: it ends the process with its traceback in the log.
     try:
-        code = uvloop.run(work(name))
+        code = uvloop.run(work(names))
     except (EngineError, SettingsError) as error:
         typer.echo(f"darkstore: {error}", err=True)
         code = 1
@@ -248,6 +251,8 @@ def outbox_replay(
 
 
 app.add_typer(cli_ledger.app, name="ledger")
+app.command()(cli_dispatch.replay)
+app.command()(cli_dispatch.explain)
 
 
 class Benchmark(StrEnum):
@@ -255,6 +260,7 @@ class Benchmark(StrEnum):
 
     CHECKOUT = "checkout"
     API = "api"
+    DISPATCH = "dispatch"
 
 
 @app.command()
@@ -264,6 +270,9 @@ def bench(
     connections: Annotated[int, typer.Option(help="Connections that ask at once.", min=1)] = 16,
     rounds: Annotated[int, typer.Option(help="Rounds of each kind, in turns.", min=1)] = 3,
     lines: Annotated[int, typer.Option(help="Products in a basket (checkout).", min=1)] = 3,
+    size: Annotated[float, typer.Option(help="Times the city (dispatch).", min=0.005)] = 1.0,
+    decisions: Annotated[int, typer.Option(help="One by one (dispatch).", min=1)] = 100,
+    osm: Osm = None,
     as_json: AsJson = False,
 ) -> None:
     """A benchmark with its reference, on fresh engines; exit 1 if a goal is missed."""
@@ -272,26 +281,34 @@ def bench(
     from server import bench as benchmarks
 
     log.configure("WARNING", process="bench")
-    # As the server runs: what is measured should not be asyncio's own loop.
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     with tempfile.TemporaryDirectory(prefix="darkstore-bench-") as fresh:
         _run(
             benchmarks.run(
                 name.value, Path(fresh), seconds=seconds, connections=connections, rounds=rounds,
-                lines=lines, as_json=as_json,
-            )
+                lines=lines, size=size, decisions=decisions, osm=osm, as_json=as_json,
+            ),
+            # As the server runs: what is measured should not be asyncio's own loop.
+            uvloop.run,
         )  # fmt: skip
 
 
 @app.command()
 def plan(
     stdio: Annotated[bool, typer.Option("--stdio", help="A snapshot a line in, a plan out.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the engine's random numbers.")] = 0,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Rounds of the search an answer.")
+    ] = None,
+    solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
 ) -> None:
-    """The dispatch engine alone."""
-    from dispatch.stdio import run_stdio
+    """The dispatch engine alone; the same seed and iterations give the same answers."""
+    from dispatch.parameters import Solver
+    from dispatch.stdio import feed_parameters, run_stdio
 
     assert stdio
-    run_stdio(sys.stdin, sys.stdout)
+    if solver not in set(Solver):
+        raise typer.BadParameter(f"{solver!r} is none of {', '.join(Solver)}")
+    run_stdio(sys.stdin, sys.stdout, feed_parameters(Solver(solver), iterations), seed)
 
 
 def main() -> None:

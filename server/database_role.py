@@ -25,6 +25,7 @@ APPEND_ONLY = (
     "ledger_transactions", "ledger_postings", "ledger_days", "ledger_day_balances",
     "rider_deposits", "settlement_runs", "settlement_lines", "earnings", "stock_movements",
     "order_history", "order_adjustments", "order_cancellations", "order_reschedules",
+    "audit_log",
 )  # fmt: skip
 # What migrate writes.
 READ_ONLY = ("alembic_version", "state_edges", "ledger_accounts")

@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 from kit.db import Database
 from kit.sql import load
 from orders.model import FINAL_ORDER_STATES, OrderState
+from server.supply_metrics import read_supply
 from server.workers.loop import PASSING
 
 _GAUGES = load("server", "gauges")
@@ -41,6 +42,16 @@ _PLAIN = {
     ),
     "riders_on_shift": Gauge("darkstore_riders_on_shift", "Riders on shift."),
     "trips_active": Gauge("darkstore_trips_active", "Trips that are being ridden."),
+    "dispatch_alerts_open": Gauge(
+        "darkstore_dispatch_alerts_open", "Orders for which ops are called."
+    ),
+    "decisions_lost": Gauge(
+        "darkstore_dispatch_decisions_lost",
+        "Decisions of the last five minutes that the log had no room for or could not write.",
+    ),
+    "dispatch_controls": Gauge(
+        "darkstore_dispatch_controls", "Pins, exclusions and pauses by ops that count now."
+    ),
 }
 
 
@@ -61,6 +72,7 @@ async def read_gauges(database: Database) -> None:
     """Read every gauge once."""
     async with database.begin() as conn:
         row = await _GAUGES.one(conn)
+        await read_supply(conn)
     for name, gauge in _PLAIN.items():
         gauge.set(getattr(row, name))
     counts = row.orders_open or {}

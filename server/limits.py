@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import time
-from typing import cast
+from functools import lru_cache
+from typing import Final
 
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -21,6 +22,7 @@ from starlette.requests import HTTPConnection
 
 from kit.clock import Clock
 from kit.errors import RateLimited
+from kit.redis import line_of, line_script
 from server.metrics import LIMITER_FALLBACKS, RATE_LIMITED
 from server.settings import RateLimitSettings
 
@@ -28,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 # How long Redis is left alone after an error: asking it each time would cost its time-out.
 FALLBACK_S = 5.0
+_WINDOW_MS: Final = 60_000
+_PREFIX: Final = "rate"
+_HIT = line_script("server", "hit_rate_limit")
 
 
 class RateLimiter:
@@ -36,14 +41,7 @@ class RateLimiter:
     def __init__(self, settings: RateLimitSettings, clock: Clock, redis: Redis) -> None:
         self.settings = settings
         self._clock = clock
-        # The pool is the wiring's, with its deadlines; the library's types know only strings.
-        storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            key_prefix="rate",
-            connection_pool=cast(str, redis.connection_pool),
-        )
-        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._line = line_of(redis)
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._own_until = 0.0
 
@@ -63,40 +61,46 @@ class RateLimiter:
     async def _limit(
         self, limit: str, per_minute: int, identity: tuple[str, ...], *, counted: bool
     ) -> None:
-        item = RateLimitItemPerMinute(max(1, round(per_minute * max(1.0, self._clock.speed))))
+        allowed = max(1, round(per_minute * max(1.0, self._clock.speed)))
+        wait_s = None
+        if time.monotonic() >= self._own_until:
+            wait_s = await self._shared_wait_s(allowed, (limit, *identity), counted)
+        if wait_s is None:
+            wait_s = await self._own_wait_s(allowed, (limit, *identity), counted)
+        if wait_s > 0:
+            RATE_LIMITED.labels(limit).inc()
+            told_s = max(1, min(60, round(wait_s + 0.5)))
+            raise RateLimited(f"Too many requests; try again in {told_s} s.", retry_after_s=told_s)
+
+    async def _shared_wait_s(
+        self, allowed: int, names: tuple[str, ...], counted: bool
+    ) -> float | None:
+        """Seconds to wait, 0 for none; None when Redis does not answer."""
+        key = ":".join((_PREFIX, *names))
         try:
-            await self._count(self._counter(), limit, item, identity, counted)
+            wait_ms: int = await self._line.run(_HIT, [key], allowed, _WINDOW_MS, int(counted))
         except RedisError as error:
             log.warning("rate_limiter_fell_back", error=type(error).__name__)
             LIMITER_FALLBACKS.inc()
             self._own_until = time.monotonic() + FALLBACK_S
-            await self._count(self._own, limit, item, identity, counted)
+            return None
+        return wait_ms / 1000
 
-    def _counter(self) -> SlidingWindowCounterRateLimiter:
-        return self._own if time.monotonic() < self._own_until else self._shared
-
-    async def _count(
-        self,
-        counter: SlidingWindowCounterRateLimiter,
-        limit: str,
-        item: RateLimitItemPerMinute,
-        identity: tuple[str, ...],
-        counted: bool,
-    ) -> None:
-        if await (counter.hit if counted else counter.test)(item, limit, *identity):
-            return
-        RATE_LIMITED.labels(limit).inc()
-        reset_at, _ = await counter.get_window_stats(item, limit, *identity)
-        wait_s = max(1, min(60, round(reset_at - time.time() + 0.5)))
-        raise RateLimited(
-            f"Too many requests; try again in {wait_s} s.",
-            retry_after_s=wait_s,
-        )
+    async def _own_wait_s(self, allowed: int, names: tuple[str, ...], counted: bool) -> float:
+        item = RateLimitItemPerMinute(allowed)
+        if await (self._own.hit if counted else self._own.test)(item, *names):
+            return 0.0
+        reset_at, _ = await self._own.get_window_stats(item, *names)
+        return max(0.001, reset_at - time.time())
 
 
 def client_address(connection: HTTPConnection) -> str:
     """The peer's address, or its /64 for IPv6, where one customer has 2^64 of them."""
-    host = connection.client.host if connection.client else "local"
+    return _network(connection.client.host) if connection.client else "local"
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

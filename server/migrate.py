@@ -22,14 +22,19 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import catalog.tables
+import control.tables
 import identity.tables
 import kit.clock
 import kit.idempotency
 import kit.outbox
 import ledger.tables
 import notify.tables
+import orders.dispatch_tables
+import orders.supply_tables
 import orders.tables
 import payments.tables
+import riders.decision_tables
+import riders.proposal_tables
 import riders.tables
 import stores.tables
 from kit.db import Database, metadata
@@ -41,18 +46,23 @@ from server import database_role
 METADATA = metadata
 TABLE_MODULES = (
     catalog.tables,
+    control.tables,
     identity.tables,
     kit.clock,
     kit.idempotency,
     kit.outbox,
     ledger.tables,
     notify.tables,
+    orders.dispatch_tables,
+    orders.supply_tables,
     orders.tables,
     payments.tables,
+    riders.decision_tables,
+    riders.proposal_tables,
     riders.tables,
     stores.tables,
 )
-ROUTINE_PACKAGES = ("kit", "stores", "payments", "orders", "ledger")
+ROUTINE_PACKAGES = ("kit", "stores", "payments", "orders", "ledger", "control")
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 _FUNCTION = re.compile(r"^CREATE OR REPLACE FUNCTION (\w+)", re.MULTILINE)

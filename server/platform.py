@@ -24,12 +24,14 @@ from kit.ports import free_port, is_free
 from server.gateways import WIRE_SECRETS, WIRES, sandbox_environment, wires_file
 from server.migrate import migrate
 from server.settings import Settings, load_settings
-from server.work import WORKERS
+from server.work import HEAVY, WORKERS
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_DIR_VARIABLE = "DARKSTORE_DATA_DIR"
 READY_TIMEOUT_S = 60.0
 DEFAULT_PORT = 8000
+# The process of all light workers.
+SHARED = "workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ async def platform(
             **sandbox_environment(wire_ports),
             "DARKSTORE_INSTANCE": secrets.token_hex(8),
             "DARKSTORE_SPOOL__DIRECTORY": str(data_dir / "spool"),
+            "DARKSTORE_DECISION_LOG__DIRECTORY": str(data_dir / "decisions"),
         }
         settings = settings_from(environment)
         await _prepare(running.database_url, speed)
@@ -117,6 +120,7 @@ async def attached(data_dir: Path, *, prepared: bool = True) -> AsyncIterator[Se
             "DATABASE_URL": running.database_url,
             "REDIS_URL": running.redis_url,
             **sandbox_environment({}),
+            "DARKSTORE_DECISION_LOG__DIRECTORY": str(data_dir / "decisions"),
         }
         if found is not None:
             addresses = orjson.loads((data_dir / "addresses.json").read_bytes())
@@ -189,8 +193,14 @@ def _preferred_port(wanted: int) -> int:
     return wanted if is_free(wanted) else free_port()
 
 
-def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:
-    """The processes of a whole system, in the order in which they start."""
+def children(
+    place: Platform, *, host: str = "127.0.0.1", apart: bool = False
+) -> list[ChildCommand]:
+    """The processes of a whole system, in the order in which they start.
+
+    The light workers share one, because each process takes seconds to start and 100 MB; ``apart``
+    gives each its own, for those who want to kill them one by one.
+    """
     log_dir = place.data_dir / "log"
     env = {**os.environ, **place.environment}
     webhook_url = f"{place.base_url}/v1/webhooks/payments/sandbox"
@@ -217,13 +227,16 @@ def children(place: Platform, *, host: str = "127.0.0.1") -> list[ChildCommand]:
         ready_timeout_s=READY_TIMEOUT_S,
         stop_timeout_s=place.settings.http.drain_timeout_s,
     )  # fmt: skip
+    wanted = [n for n in WORKERS if n != "bus_publisher" or place.settings.bus.url is not None]
+    light = [name for name in wanted if name not in HEAVY]
+    shared = {} if apart else {SHARED: light}
+    alone = {name: [name] for name in wanted if apart or name in HEAVY}
     workers = [
         ChildCommand(
-            name=name, argv=_darkstore("worker", name), env=env, cwd=ROOT,
+            name=name, argv=_darkstore("worker", *names), env=env, cwd=ROOT,
             log_path=log_dir / f"{name}.log",
         )
-        for name in WORKERS
-        if name != "bus_publisher" or place.settings.bus.url is not None
+        for name, names in {**shared, **alone}.items()
     ]  # fmt: skip
     return [provider, server, *workers]
 

@@ -37,9 +37,9 @@ class Vehicle:
     capacity_g: int
 
 
-_SCOOTER: Final = Vehicle("scooter", 2, 25_000)
-_LIGHT_SCOOTER: Final = Vehicle("scooter", 2, 18_000)
-_BICYCLE: Final = Vehicle("bicycle", 1, 12_000)
+_SCOOTER: Final = Vehicle("scooter", 4, 25_000)
+_LIGHT_SCOOTER: Final = Vehicle("scooter", 3, 18_000)
+_BICYCLE: Final = Vehicle("bicycle", 2, 12_000)
 _FLEET: Final = (_SCOOTER, _SCOOTER, _LIGHT_SCOOTER, _SCOOTER, _BICYCLE, _LIGHT_SCOOTER)
 
 

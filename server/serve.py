@@ -25,12 +25,14 @@ from realtime.listener_redis import RedisListener
 from realtime.publisher_redis import RedisPublisher
 from realtime.service import StreamService
 from riders.locations import PositionIngest
+from server import collector
 from server.api import auth
 from server.api.stream import uvicorn_options
 from server.app import create_app
 from server.availability_metrics import watch_availability
 from server.checkouts import QueuedCheckouts
 from server.database_watch import DatabaseWatch
+from server.dispatch_gauges import watch_dispatch
 from server.gateway import serve_gateway
 from server.gauges import watch_system
 from server.settings import Settings
@@ -125,9 +127,11 @@ async def serve(settings: Settings, host: str, port: int) -> None:
             **uvicorn_options(live.stream.limits),
         )
         server = _Server(config)
+        collector.settle()
         background = [
             live.run(),
             watch_system(services.database),
+            watch_dispatch(services.database, services.territory),
             watch_availability(services.redis),
         ]
         async with queued_checkouts(services) as queue:
@@ -165,6 +169,7 @@ async def serve_stream_gateway(settings: Settings, host: str, port: int) -> None
         )
         live = await open_live_layer(services, identity)
         stopping = stop_event()
+        collector.settle()
         serving = serve_gateway(live.stream, host, port, stop=stopping)
         await _beside(serving, stopping.set, live.run())
 

@@ -20,10 +20,12 @@ from kit.db import STATEMENT_TIMEOUT_S
 from kit.event_bus import BusSettings
 from ledger.settings import LedgerSettings
 from notify.settings import NotifySettings
+from orders.dispatch_settings import DispatchSettings
 from orders.settings import OrderSettings
 from orders.spool import SpoolSettings
 from payments.settings import PaymentSettings
 from riders.settings import RiderSettings
+from server.decision_settings import DecisionLogSettings
 from stores.settings import StoreSettings
 
 ENV_PREFIX = "DARKSTORE_"
@@ -122,6 +124,8 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     # One nested class a feature.
     bus: BusSettings = BusSettings()
+    decision_log: DecisionLogSettings = DecisionLogSettings()
+    dispatch: DispatchSettings = DispatchSettings()
     identity: IdentitySettings
     notify: NotifySettings = NotifySettings()
     ledger: LedgerSettings = LedgerSettings()

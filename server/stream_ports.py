@@ -12,13 +12,14 @@ from identity.service import Identity
 from kit.sql import load
 from kit.wire import money, rfc3339
 from ledger import rider_cash
+from orders import dispatch_alerts, dispatch_controls, supply
 from orders.access import may_act_in_store, may_see_order
 from orders.queued import outcome_view, was_queued
 from orders.views import shape_order
 from realtime.channels import Channel, ChannelKind
 from realtime.ports import Point, Ports, PositionReply, Principal, Snapshot
 from realtime.tickets import RedisTickets
-from riders import trips
+from riders import availability, proposals, trips
 from riders.locations import PositionIngest, RiderFix
 from riders.model import TripStatus
 from server.wiring import Services
@@ -28,6 +29,7 @@ _CITY = load("orders", "city_snapshot")
 
 # A phone's clock may be a little ahead; a fix from the far future would block all later ones.
 AHEAD_S = 60.0
+MOST_ALERTS = 500
 _OPS = frozenset({Role.OPS, Role.SUPPORT, Role.ADMIN})
 
 
@@ -148,12 +150,13 @@ class _Channels:
             case ChannelKind.RIDER:
                 return await rider_state(conn, channel.id)
             case ChannelKind.CITY:
-                return {"orders": [_city_order(row) for row in await _CITY.dicts(conn, channel.id)]}
+                return await _city_state(conn, channel.id)
 
 
 async def rider_state(conn: AsyncConnection, rider_id: str) -> dict[str, object]:
-    """A rider's open offers and trips, and the cash in hand."""
+    """A rider's open offers and trips, the cash in hand, and whether there will be offers."""
     held = await rider_cash.held(conn, rider_id)
+    free = await availability.read(conn, rider_id)
     found = await trips.of_rider(conn, rider_id, trips.OPEN_TRIPS, 20)
     return {
         "offers": [
@@ -161,12 +164,29 @@ async def rider_state(conn: AsyncConnection, rider_id: str) -> dict[str, object]
                 "id": trip.offer_id,
                 "trip": trips.shape_work(trip),
                 "expires_at": rfc3339(trip.expires_at),
+                "auto_accept": False,
             }
             for trip in found
             if trip.status == TripStatus.OFFERED
         ],
         "trips": [trips.shape(trip) for trip in found if trip.status == TripStatus.ACTIVE],
         "cash": [money(amount, currency) for currency, amount in sorted(held.items())],
+        "availability": availability.shape(free),
+        "proposal": await proposals.current(conn, rider_id),
+    }
+
+
+async def _city_state(conn: AsyncConnection, city_id: str) -> dict[str, object]:
+    """A city's orders on their way, what its ops are called for, and what they have said."""
+    called = await dispatch_alerts.rows(
+        conn, [city_id], resolved=False, before=None, limit=MOST_ALERTS
+    )
+    controls = await dispatch_controls.read_controls(conn, city_id)
+    return {
+        "orders": [_city_order(row) for row in await _CITY.dicts(conn, city_id)],
+        "alerts": [dispatch_alerts.event(row) for row in called],
+        "controls": [dispatch_controls.shape(row) for row in controls.rows],
+        "supply": await supply.grown(conn, city_id),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ async def open_services(
     database = await Database.open(
         settings.database_url,
         size=pool_size or settings.database_pool_size,
-        application_name=f"darkstore {process}",
+        application_name=f"darkstore {process} {os.getpid()}",
         role=await database_role.usable(settings.database_url, role) if role else None,
     )
     redis = connect(settings.redis_url, size=settings.redis_pool_size)

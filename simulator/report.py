@@ -52,6 +52,8 @@ class Tally:
     changes_asked: Counter[str] = field(default_factory=Counter)
 
     offers: Counter[str] = field(default_factory=Counter)
+    dropped_out: Counter[str] = field(default_factory=Counter)
+    proposals: Counter[str] = field(default_factory=Counter)
     riders: int = 0
     rider_s: float = 0.0
     busy_s: float = 0.0
@@ -191,7 +193,12 @@ class Tally:
             },
             "claims_by_status": dict(sorted(self.claims.items())),
             "offers": {
-                name: self.offers[name] for name in ("made", "accepted", "declined", "expired")
+                name: self.offers[name]
+                for name in ("made", "accepted", "unasked", "declined", "expired")
+            },
+            "dropped_out": {name: self.dropped_out[name] for name in ("vanished", "handed_back")},
+            "proposals": {
+                name: self.proposals[name] for name in ("followed", "dismissed", "ignored")
             },
             "riders": {
                 "count": self.riders,

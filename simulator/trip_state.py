@@ -2,10 +2,12 @@
 
 An answer and an event may overtake each other, so what is known only moves forward: a stop never
 becomes less done, a trip never comes back to life, and cash that is due only shrinks.
+Stops are only added, so of two views that differ in their number the longer one is the newer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,9 +19,12 @@ _STOP_RANK: Final = {"pending": 0, "arrived": 1, "completed": 2, "failed": 2, "c
 
 @dataclass(slots=True)
 class KnownStop:
-    """``cash_due_minor`` is 0 for what is paid."""
+    """``n`` names the stop; ``position`` is its place in the ride, and ``cash_due_minor`` is 0 for
+    what is paid.
+    """
 
     n: int
+    position: int
     kind: str
     order_id: str
     lat: float
@@ -51,6 +56,7 @@ class KnownTrip:
         if _TRIP_RANK[trip["status"]] > _TRIP_RANK[self.status]:
             self.status = trip["status"]
         known = {stop.n: stop for stop in self.stops}
+        newer = len(trip["stops"]) >= len(known)
         for view in trip["stops"]:
             stop = known.get(view["n"])
             if stop is None:
@@ -59,7 +65,17 @@ class KnownTrip:
             if _STOP_RANK[view["status"] or "pending"] > _STOP_RANK[stop.status]:
                 stop.status = view["status"]
             stop.cash_due_minor = min(stop.cash_due_minor, _cash(view))
-        self.stops.sort(key=lambda stop: stop.n)
+            if newer:
+                stop.position = _position(view)
+        self.stops.sort(key=_by_position)
+
+    def next_stop(self, told: Collection[int] = ()) -> KnownStop | None:
+        """The first stop of the ride that is not over; ``told``: done, but nobody knows it yet."""
+        return next((one for one in self.stops if not one.over and one.n not in told), None)
+
+    def waiting_pickups(self) -> list[KnownStop]:
+        """Pickups of orders that the store has not handed over."""
+        return [stop for stop in self.stops if stop.kind == "pickup" and not stop.over]
 
 
 class KnownTrips:
@@ -92,13 +108,14 @@ class KnownTrips:
 
 
 def _trip(trip: Json) -> KnownTrip:
-    stops = sorted((_stop(view) for view in trip["stops"]), key=lambda stop: stop.n)
+    stops = sorted((_stop(view) for view in trip["stops"]), key=_by_position)
     return KnownTrip(trip["id"], trip["store_id"], trip["rider_code"], trip["status"], stops)
 
 
 def _stop(view: Json) -> KnownStop:
     return KnownStop(
         n=view["n"],
+        position=_position(view),
         kind=view["kind"],
         order_id=view["order_id"],
         lat=view["lat"],
@@ -111,3 +128,11 @@ def _stop(view: Json) -> KnownStop:
 def _cash(view: Json) -> int:
     due = view["cash_due"]
     return int(due["amount_minor"]) if due else 0
+
+
+def _position(view: Json) -> int:
+    return int(view.get("position") or view["n"])
+
+
+def _by_position(stop: KnownStop) -> tuple[int, int]:
+    return stop.position, stop.n

@@ -81,6 +81,23 @@ def forgets_keys() -> None:
     vars(idempotency).update(find=find, store=store)
 
 
+def never_checks_the_lease() -> None:
+    """A dispatcher that has had a lease believes that it has it, and its writes believe it too."""
+    from riders import leases
+    from server.lease_keeper import LeaseKeeper
+
+    async def holds(*_: object) -> bool:
+        return True
+
+    hold = LeaseKeeper._hold
+
+    def keep(self: LeaseKeeper, found: dict[str, int]) -> None:
+        hold(self, {**self.held, **found})
+
+    leases.holds = holds
+    LeaseKeeper._hold = keep  # type: ignore[method-assign]
+
+
 # By bug: what turns red, of `darkstore verify` or of the judge.
 CAUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "relay_marks_first": ("pick_tasks_match_orders",),
@@ -90,9 +107,14 @@ CAUGHT_BY: Mapping[str, tuple[str, ...]] = {
         "acknowledged stock bookings took effect once",
         "no promise is broken before a client's eyes",
     ),
+    # `loadtests.failover` alone looks at who wrote what.
+    "never_checks_the_lease": ("the woken dispatcher writes nothing",),
 }
 
-BUGS = (relay_marks_first, new_key_for_a_second_try, time_out_means_no, forgets_keys)
+BUGS = (
+    relay_marks_first, new_key_for_a_second_try, time_out_means_no, forgets_keys,
+    never_checks_the_lease,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:

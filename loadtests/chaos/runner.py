@@ -88,7 +88,7 @@ async def run(
     plan = make_plan(seed, minutes * 60.0 - MARGIN_S, lanes, rounds)
     last_s = max((strike.at_s + strike.lasts_s for strike in plan.strikes), default=0.0)
     traffic_s = max(minutes * 60.0, last_s) + MARGIN_S
-    process = await _start_traffic(system, seed, traffic_s, journal)
+    process = await start_traffic(system, seed, traffic_s, journal)
     ran = Ran(plan, list(faults), time.time(), journal)
     ended = asyncio.create_task(process.communicate())
     try:
@@ -114,7 +114,7 @@ async def run(
     return ran
 
 
-async def _start_traffic(
+async def start_traffic(
     system: System, seed: int, seconds: float, journal: Path
 ) -> asyncio.subprocess.Process:
     """Start it and wait until its city lives."""

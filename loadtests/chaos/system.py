@@ -214,7 +214,7 @@ def _commands(
     place: Platform, outside: Path, gateway_port: int, bug: str | None
 ) -> list[ChildCommand]:
     """The processes of ``up``, a gateway, and a second dispatcher."""
-    found = {command.name: command for command in children(place)}
+    found = {command.name: command for command in children(place, apart=True)}
     found["provider"] = replace(
         found["provider"],
         argv=_replaced(

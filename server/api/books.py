@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from control.audit import Deed
 from identity.model import Actor, Role
 from identity.tables import users
 from kit.errors import NotFound
@@ -27,6 +28,8 @@ from ledger.chart import Account
 from ledger.errors import AboveYourLimit, UnknownAccount
 from ledger.settlement import PayLine
 from orders.rider_pay import cash_view, give_incentive, tell_cash
+from riders.tables import riders
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
@@ -132,6 +135,9 @@ async def credit_wallet(
             conn, f"{credit_id}:{actor.user_id}", user_id, body.currency, body.amount_minor,
             body.reason,
         )  # fmt: skip
+        given = {"id": credit_id, "amount": money(body.amount_minor, body.currency)}
+        deed = Deed("wallet.credit", "user", user_id, reason=body.reason, after=given)
+        await audit.record(conn, actor, deed)
         (found,) = [w for w in await wallet.read(conn, user_id) if w.currency == body.currency]
         return Reply(
             201,
@@ -237,6 +243,10 @@ async def post_incentive(
                 "That is more than an incentive may be.", extra={"limit": money(limit, currency)}
             )
         earning_id = await give_incentive(conn, rider_id, body.amount_minor, currency, body.reason)
+        given = {"id": earning_id, "amount": money(body.amount_minor, currency)}
+        city_id = await conn.scalar(select(riders.c.city_id).where(riders.c.id == rider_id))
+        deed = Deed("rider.incentive", "rider", rider_id, city_id, reason=body.reason, after=given)
+        await audit.record(conn, actor, deed)
         return Reply(
             201,
             {

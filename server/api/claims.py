@@ -17,6 +17,7 @@ from orders.claim_rules import ClaimKind, ClaimState
 from orders.claim_views import adjustments_view, claim_view, claims_of_order, queue, shape_claim
 from orders.claims import Claim
 from orders.refund_split import RefundTo
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
@@ -151,7 +152,7 @@ async def approve(
             conn, claim_id, actor.user_id, reason=body.reason, to=body.refund_to,
             amount_minor=body.amount_minor,
         )  # fmt: skip
-        return Reply(200, await claim_view(conn, actor, claim_id))
+        return Reply(200, await _decided(conn, actor, claim_id, "claim.approve", body.reason))
 
     return await write(request, services, actor, use_case)
 
@@ -165,6 +166,16 @@ async def reject(
     async def use_case(conn: AsyncConnection) -> Reply:
         await claim_view(conn, actor, claim_id)
         await claims.reject(conn, claim_id, actor.user_id, reason=body.reason)
-        return Reply(200, await claim_view(conn, actor, claim_id))
+        return Reply(200, await _decided(conn, actor, claim_id, "claim.reject", body.reason))
 
     return await write(request, services, actor, use_case)
+
+
+async def _decided(
+    conn: AsyncConnection, actor: Actor, claim_id: str, action: str, reason: str | None
+) -> dict[str, object]:
+    """The claim as it stands now, with the decision in the audit log."""
+    view = await claim_view(conn, actor, claim_id)
+    after = {"claim_id": claim_id, "status": view["status"]}
+    await audit.of_order(conn, actor, action, str(view["order_id"]), reason, after=after)
+    return view

@@ -26,6 +26,7 @@ from orders.queued import outcome_view
 from orders.rows import read_row
 from orders.tables import orders, ratings
 from orders.views import changes_view, history_view, quote_view, shape_order
+from server import audit
 from server.api.access import PUBLIC, ServicesDep, allow, checkouts
 from server.api.order_changes import party_of
 from server.api.schemas import (
@@ -300,6 +301,7 @@ async def cancel_order(
                 await cancellation.cancel_as_staff(
                     conn, order_id, actor.user_id, body.reason, party_of(actor)
                 )
+                await audit.of_order(conn, actor, "order.cancel", order_id, body.reason)
         record = await services.tracking.order_record(conn, order_id)
         return Reply(200, shape_order(record, with_code=record["user_id"] == actor.user_id))
 

@@ -11,16 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from identity.model import Actor, Role
-from kit.errors import IllegalTransition, NotFound
+from kit.errors import NotFound
 from kit.sql import load
 from kit.wire import rfc3339
 from ledger.reports import trial_balance
-from orders import deliveries, returns
+from orders import returns
 from orders.access import visible_order
 from orders.model import OrderState
 from orders.returns import Disposition
 from orders.views import shape_order
-from riders import trips
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
@@ -29,7 +29,6 @@ from server.api.schemas import (
     PageLimit,
     PageOf,
     RequestModel,
-    ShortText,
     decode_cursor,
 )
 from server.api.writes import Reply, write
@@ -41,10 +40,6 @@ CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 
 _ORDERS = load("orders", "city_orders")
 _RIDERS = load("orders", "city_riders")
-
-
-class UnassignIn(RequestModel):
-    reason: ShortText = Field(min_length=1)
 
 
 class ReturnedIn(RequestModel):
@@ -114,24 +109,6 @@ def _in_city(actor: Actor, city_id: str) -> None:
         raise NotFound("There is no such city.")
 
 
-@router.post("/orders/{order_id}/unassign")
-async def unassign(
-    order_id: IdText, body: UnassignIn, request: Request, services: ServicesDep, actor: CityOps
-) -> Response:
-    """Take the rider off an order that is not collected yet; dispatch finds another one."""
-
-    async def use_case(conn: AsyncConnection) -> Reply:
-        await visible_order(conn, actor, order_id)
-        trip = await trips.active_of_order(conn, order_id)
-        if trip is None:
-            raise IllegalTransition("The order has no rider.")
-        await deliveries.unassign(conn, trip.id, actor.user_id, body.reason)
-        order = await services.tracking.order_record(conn, order_id)
-        return Reply(200, shape_order(order, with_code=False))
-
-    return await write(request, services, actor, use_case)
-
-
 @router.post("/orders/{order_id}/return")
 async def take_back(
     order_id: IdText, body: ReturnIn, request: Request, services: ServicesDep, actor: Staff
@@ -150,6 +127,7 @@ async def take_back(
         )  # fmt: skip
         order = await services.tracking.order_record(conn, order_id)
         returned = {sku_id: disposition.value for sku_id, disposition in decided.items()}
+        await audit.of_order(conn, actor, "order.return", order_id, None, after=returned)
         return Reply(200, {**shape_order(order, with_code=False), "returned": returned})
 
     return await write(request, services, actor, use_case)

@@ -21,6 +21,7 @@ from orders.carts import Carts
 from orders.reorder import OldLine, Reorder, old_order, reorder
 from orders.rows import read_row
 from orders.views import shape_order
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.cart import CartOut, cart_out
 from server.api.catalogue import live_availability
@@ -111,6 +112,10 @@ async def cancel_for_customer(
         await cancellation.cancel_as_support(
             conn, order_id, actor.user_id, body.reason.value,
             services.settings.orders.cancellation_fees_in(seen.city_id), _charge_minor(body.fee),
+        )  # fmt: skip
+        await audit.of_order(
+            conn, actor, "order.cancel", order_id, body.reason.value,
+            before={"status": seen.status}, after={"status": "cancelled"},
         )  # fmt: skip
         order = await services.tracking.order_record(conn, order_id)
         return Reply(200, shape_order(order, with_code=False))

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
+from control.audit import Deed
 from identity.model import Actor, Role
 from kit.errors import Invalid, NotFound
 from kit.sql import Query as NamedQuery
@@ -26,6 +27,7 @@ from payments import routing
 from payments.alerts import resolve_alert
 from payments.disputes import DisputeState
 from payments.reconciler import resolve_difference
+from server import audit
 from server.api.access import PUBLIC, ServicesDep, allow
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
@@ -111,9 +113,14 @@ async def set_gateways(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         await _own_city(conn, actor, city_id)
+        before = await routing.gateways_of_city(conn, city_id)
         await routing.set_gateways_of_city(
             conn, city_id, wanted, actor.user_id, services.clock.now()
         )
+        deed = Deed(
+            "city.gateways", "city", city_id, city_id, before=dict(before), after=dict(wanted)
+        )
+        await audit.record(conn, actor, deed)
         return Reply(200, _gateways_out(services, city_id, wanted))
 
     return await write(request, services, actor, use_case)

@@ -15,15 +15,15 @@ from kit import outbox
 from kit.errors import NotFound
 from kit.redis import RedisError
 from kit.wire import rfc3339
-from orders import deliveries
+from orders import deliveries, reassigning
 from orders.errors import OnTrip, WrongDeliveryCode
 from realtime.ports import Point
-from riders import shifts, trips
-from riders.model import TripStatus
+from riders import availability, shifts, trips
+from riders.model import HandBackReason, TripStatus
 from server.api.access import RateLimiterDep, ServicesDep, allow
 from server.api.schemas import IdText, RequestModel, ShortText
 from server.api.writes import Reply, write
-from server.stream_ports import principal_of, rider_state, take_positions
+from server.stream_ports import principal_of, take_positions
 
 router = APIRouter(prefix="/v1", tags=["rider"])
 
@@ -51,8 +51,9 @@ class PositionsIn(RequestModel):
     points: list[FixIn] = Field(min_length=1, max_length=500)
 
 
-class DeclineIn(RequestModel):
-    reason: ShortText = "declined"
+class HandBackIn(RequestModel):
+    reason: HandBackReason
+    note: ShortText | None = None
 
 
 class ActionIn(RequestModel):
@@ -70,7 +71,7 @@ class FailIn(ActionIn):
     reason: Literal["nobody_there", "refused", "wrong_address", "damaged", "other"]
 
 
-def _rider_id(actor: Actor) -> str:
+def rider_id_of(actor: Actor) -> str:
     if actor.rider_id is None:
         raise NotFound("There is no rider for this account.")
     return actor.rider_id
@@ -81,13 +82,15 @@ async def start_shift(
     body: ShiftIn, request: Request, services: ServicesDep, actor: RiderActor
 ) -> Response:
     """Begin a shift; from the first position on there may be offers."""
-    rider_id = _rider_id(actor)
+    rider_id = rider_id_of(actor)
     length_s = min(body.hours * HOUR_S, services.settings.riders.shift_max_s)
 
     async def use_case(conn: AsyncConnection) -> Reply:
         rider = await shifts.rider(conn, rider_id)
         now = services.clock.now()
         await shifts.start(conn, rider_id, now, now + timedelta(seconds=length_s))
+        if (await availability.read(conn, rider_id)).paused:
+            await availability.resume(conn, rider_id)
         shift = await shifts.open_shift(conn, rider_id)
         assert shift is not None
         await _tell_city(conn, rider, "on_shift")
@@ -110,7 +113,7 @@ def _shift(
 @router.post("/riders/me/shift/stop")
 async def stop_shift(request: Request, services: ServicesDep, actor: RiderActor) -> Response:
     """End the shift.  Somebody on a trip finishes it first."""
-    rider_id = _rider_id(actor)
+    rider_id = rider_id_of(actor)
 
     async def use_case(conn: AsyncConnection) -> Reply:
         rider = await shifts.rider(conn, rider_id)
@@ -159,16 +162,8 @@ async def list_trips(
 ) -> dict[str, object]:
     """The rider's trips, newest first; without a filter the open ones."""
     async with services.database.begin() as conn:
-        found = await trips.of_rider(conn, _rider_id(actor), status or trips.OPEN_TRIPS, 50)
+        found = await trips.of_rider(conn, rider_id_of(actor), status or trips.OPEN_TRIPS, 50)
     return {"items": [trips.shape(trip) for trip in found], "next_cursor": None}
-
-
-@router.get("/riders/me/offers")
-async def list_offers(services: ServicesDep, actor: RiderActor) -> dict[str, object]:
-    """Offers that wait for an answer."""
-    async with services.database.begin() as conn:
-        state = await rider_state(conn, _rider_id(actor))
-    return {"items": state["offers"], "next_cursor": None}
 
 
 @router.get("/riders/me/earnings")
@@ -180,7 +175,7 @@ async def list_earnings(
     """What the rider earned in the last days, and its sum."""
     since = services.clock.now() - timedelta(days=days)
     async with services.database.begin() as conn:
-        rows = await shifts.earned(conn, _rider_id(actor), since)
+        rows = await shifts.earned(conn, rider_id_of(actor), since)
     items = [
         {
             "id": row["id"],
@@ -202,32 +197,33 @@ async def list_earnings(
     }
 
 
-@router.post("/offers/{offer_id}/accept")
-async def accept_offer(
-    offer_id: IdText, request: Request, services: ServicesDep, actor: RiderActor
+@router.post("/trips/{trip_id}/hand-back")
+async def hand_back(
+    trip_id: IdText, body: HandBackIn, request: Request, services: ServicesDep, actor: RiderActor
 ) -> Response:
-    """Take an offer; the trip comes back."""
+    """Give a trip up.  What is not collected goes to others; for the rest the ops are called.
+
+    There are no offers then until the rider says so (`/riders/me/availability`).
+    """
 
     async def use_case(conn: AsyncConnection) -> Reply:
-        return Reply(200, trips.shape(await deliveries.accept(conn, _rider_id(actor), offer_id)))
+        trip = await reassigning.hand_back(
+            conn, rider_id_of(actor), actor.user_id, trip_id, body.reason, body.note
+        )
+        return Reply(200, trips.shape(trip))
 
     return await write(request, services, actor, use_case)
 
 
-@router.post("/offers/{offer_id}/decline")
-async def decline_offer(
-    offer_id: IdText,
-    request: Request,
-    services: ServicesDep,
-    actor: RiderActor,
-    body: DeclineIn | None = None,
+@router.post("/trips/{trip_id}/check-in")
+async def check_in(
+    trip_id: IdText, request: Request, services: ServicesDep, actor: RiderActor
 ) -> Response:
-    """Leave an offer to somebody else."""
-    reason = (body or DeclineIn()).reason
+    """Answer `trip.check_in`: somebody is there and on the way."""
 
     async def use_case(conn: AsyncConnection) -> Reply:
-        await deliveries.decline(conn, _rider_id(actor), offer_id, reason)
-        return Reply(200, {"id": offer_id, "status": "declined"})
+        trip = await reassigning.check_in(conn, rider_id_of(actor), actor.user_id, trip_id)
+        return Reply(200, trips.shape(trip))
 
     return await write(request, services, actor, use_case)
 
@@ -245,7 +241,7 @@ async def arrive(
     at = (body or ActionIn()).at
 
     async def use_case(conn: AsyncConnection) -> Reply:
-        trip = await deliveries.arrive(conn, _rider_id(actor), actor.user_id, trip_id, n, at)
+        trip = await deliveries.arrive(conn, rider_id_of(actor), actor.user_id, trip_id, n, at)
         return Reply(200, trips.shape(trip))
 
     return await write(request, services, actor, use_case)
@@ -266,7 +262,7 @@ async def complete(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         trip = await deliveries.complete(
-            conn, _rider_id(actor), actor.user_id, trip_id, n, proof, body.at
+            conn, rider_id_of(actor), actor.user_id, trip_id, n, proof, body.at
         )
         return Reply(200, trips.shape(trip))
 
@@ -293,7 +289,7 @@ async def fail(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         trip = await deliveries.fail(
-            conn, _rider_id(actor), actor.user_id, trip_id, n, body.reason, body.at,
+            conn, rider_id_of(actor), actor.user_id, trip_id, n, body.reason, body.at,
             fee_minor=fee_minor,
         )  # fmt: skip
         return Reply(200, trips.shape(trip))

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from identity.model import Actor, Role
 from kit.db import Database
 from kit.redis import RedisError
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.catalogue import Search, StoreOut, sku_of, store_out
 from server.api.schemas import (
@@ -157,6 +158,11 @@ async def adjust_stock(
         count = await stores.adjust_stock(
             conn, store_id, body.sku_id, body.delta, body.reason, actor.user_id
         )
+        await audit.of_store(
+            conn, actor, "stock.adjust", store_id, body.reason,
+            object_kind="product", object_id=body.sku_id,
+            after={"delta": body.delta, "on_hand": count.on_hand},
+        )  # fmt: skip
         return Reply(200, count_body(store_id, body.sku_id, count))
 
     response = await write(request, services, actor, adjust)
@@ -172,7 +178,9 @@ async def pause_store(
     await own_store(services.database, actor, store_id)
 
     async def pause(conn: AsyncConnection) -> Reply:
-        return Reply(200, _ops_store_body(await stores.pause(conn, store_id, body.reason)))
+        paused = await stores.pause(conn, store_id, body.reason)
+        await audit.of_store(conn, actor, "store.pause", store_id, body.reason)
+        return Reply(200, _ops_store_body(paused))
 
     return await write(request, services, actor, pause)
 
@@ -185,7 +193,9 @@ async def resume_store(
     await own_store(services.database, actor, store_id)
 
     async def resume(conn: AsyncConnection) -> Reply:
-        return Reply(200, _ops_store_body(await stores.resume(conn, store_id)))
+        resumed = await stores.resume(conn, store_id)
+        await audit.of_store(conn, actor, "store.resume", store_id, None)
+        return Reply(200, _ops_store_body(resumed))
 
     return await write(request, services, actor, resume)
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from identity.model import Actor, Role
 from kit.errors import Invalid
+from server import audit
 from server.api.access import ServicesDep, allow
 from server.api.schemas import (
     PAGE_LIMIT_DEFAULT,
@@ -144,6 +145,10 @@ async def decide_count(
         await counting.decide(
             conn, store_id, count_id, set(body.sku_ids), body.decision, actor.user_id
         )
+        await audit.of_store(
+            conn, actor, "count.decide", store_id, None, object_kind="count", object_id=count_id,
+            after={"decision": body.decision, "sku_ids": sorted(body.sku_ids)},
+        )  # fmt: skip
 
     return await _change(request, services, actor, store_id, count_id, use_case, body.sku_ids)
 

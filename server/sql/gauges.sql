@@ -11,6 +11,12 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_waitin
            AS reconciliation_differences,
        (SELECT count(*) FROM shifts WHERE stopped_at IS NULL) AS riders_on_shift,
        (SELECT count(*) FROM trips WHERE status = 'active') AS trips_active,
+       (SELECT count(*) FROM dispatch_alerts WHERE resolved_at IS NULL) AS dispatch_alerts_open,
+       (SELECT coalesce(sum(dropped), 0) + count(*) FILTER (WHERE file IS NULL)
+        FROM dispatch_decisions WHERE recorded_at > now() - interval '5 minutes')::int
+           AS decisions_lost,
+       (SELECT count(*) FROM dispatch_controls
+        WHERE released_at IS NULL AND until > darkstore_now()) AS dispatch_controls,
        (SELECT jsonb_object_agg(status, n) FROM (
             SELECT status, count(*) AS n FROM orders
             WHERE delivery_status NOT IN ('done', 'failed', 'cancelled') GROUP BY 1) AS open

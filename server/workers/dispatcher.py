@@ -1,174 +1,187 @@
-"""The dispatcher: on a tick, a snapshot of each city goes to the engine and its plan to riders.
+"""The dispatcher: it looks at the partitions whose lease it has, on wake-ups and on a tick.
 
-The engine runs in a process of its own under a deadline, so a hard problem never blocks the loop.
-A city belongs to the dispatcher that holds its lease.
+Each partition has a task of its own, so that a large city does not hold up a small one.  Leases
+are renewed beside them (``server.lease_keeper``), plans are made in processes of their own
+(``server.planner``), and one look is ``server.dispatch_look``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
+import random
 import socket
 import time
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Mapping
+from typing import Final
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 
-from dispatch.plan import plan
-from dispatch.result import Plan
-from dispatch.snapshot import Snapshot
-from kit.engines.launch import die_with_parent
-from orders import deliveries, dispatching
-from orders.errors import LeaseLost, StaleAssignment
-from orders.territory import Territory
-from riders import leases
+from orders.dispatch_world import Partition, partitions
+from orders.errors import LeaseLost
+from server.decision_log import DecisionLog
+from server.dispatch_look import Lookout, Outcome
+from server.lease_keeper import LeaseKeeper
+from server.planner import Planner
+from server.policies import Policies
+from server.wakeups import listen
 from server.wiring import Services
-from server.workers.loop import run_rounds
+from server.workers.loop import BACKOFF_CAP_S, PASSING
 
 log = structlog.get_logger(__name__)
 
-# Virtual seconds between two looks at a city, and the least real time between them.
-TICK_S = 5.0
-LEAST_TICK_S = 0.15
-# Real seconds.  A stopped dispatcher is replaced this long after its last renewal.
-LEASE_S = 4.0
-PLAN_DEADLINE_S = 0.5
-PLAN_TIMEOUT_S = 5.0
-# The first plan waits for a new process to import the solver.
-START_TIMEOUT_S = 30.0
-
-
-class Planner:
-    """``dispatch.plan`` in a worker process that is replaced when it hangs or dies."""
-
-    def __init__(self) -> None:
-        self._pool = self._start()
-        self._warm = False
-
-    @staticmethod
-    def _start() -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=get_context("spawn"),
-            initializer=die_with_parent,
-            initargs=(os.getpid(), signal.SIGKILL),
-        )
-
-    async def plan(self, snapshot: Snapshot) -> Plan:
-        """Raises TimeoutError when the engine does not keep its deadline by far."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(PLAN_TIMEOUT_S if self._warm else START_TIMEOUT_S):
-                answer = await loop.run_in_executor(self._pool, plan, snapshot)
-            self._warm = True
-            return answer
-        except (TimeoutError, BrokenProcessPool) as error:
-            self.close()
-            self._pool, self._warm = self._start(), False
-            raise TimeoutError("the dispatch engine was restarted") from error
-
-    def close(self) -> None:
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.kill()
+# A look that takes long is followed by a rest of half its length: wake-ups that come faster than
+# plans can be made must not take a whole processor.
+REST_SHARE: Final = 0.5
+# Real seconds between two looks at a partition without open orders, whatever the clock's speed: an
+# order wakes us, and this is what a lost wake-up costs.
+IDLE_S: Final = 3.0
+# Real seconds between two looks at which stores and parts there are.
+SURVEY_S: Final = 0.5
+RELEASE_ERRORS = (*PASSING, OSError)
 
 
 async def run(services: Services, stopping: asyncio.Event) -> None:
-    """Dispatch every city whose lease is to be had, until ``stopping``."""
-    dispatcher = Dispatcher(services, f"{socket.gethostname()}:{os.getpid()}")
-    try:
-        await run_rounds("dispatcher", stopping, dispatcher.round)
-    finally:
-        await dispatcher.close()
+    """Dispatch every partition whose lease is to be had, until ``stopping``."""
+    settings = services.settings
+    policies = Policies(services.database)
+    async with (
+        DecisionLog.open(settings.decision_log, services.database) as decisions,
+        Planner(settings.dispatch.solvers, settings.dispatch.plan_grace_s) as planner,
+    ):
+        lookout = Lookout(services, planner, decisions, policies)
+        await Dispatcher(services, lookout, f"{socket.gethostname()}:{os.getpid()}").run(stopping)
 
 
 class Dispatcher:
     """One dispatcher process.  ``holder`` is its name in the leases."""
 
-    def __init__(self, services: Services, holder: str) -> None:
+    def __init__(self, services: Services, lookout: Lookout, holder: str) -> None:
         self._services = services
-        self._holder = holder
-        self._planner = Planner()
+        self._settings = services.settings.dispatch
+        self._lookout = lookout
+        self._known: Mapping[str, Partition] = {}
+        self.leases = LeaseKeeper(services.database, self._settings, holder, lambda: self._known)
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._attended: dict[str, asyncio.Task[None]] = {}
 
-    async def close(self) -> None:
-        """Give the leases back and end the engine's process."""
-        self._planner.close()
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Looks under way are finished, then the leases go back."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._survey()),
+                tasks.create_task(self.leases.run()),
+                tasks.create_task(listen(self._services.redis, self._wake)),
+            ]
+            while not stopping.is_set():
+                self._attend_all(tasks, stopping)
+                await _either(self.leases.changed, stopping)
+                self.leases.changed.clear()
+            for event in self._wakes.values():
+                event.set()
+            if self._attended:
+                await asyncio.wait(self._attended.values())
+            for task in background:
+                task.cancel()
+        try:
+            await self.leases.release()
+        except RELEASE_ERRORS as error:
+            # They run out by themselves in a moment.
+            log.warning("leases_not_released", error=type(error).__name__)
+
+    async def _survey(self) -> None:
+        """Keep the territory fresh, so that neither a lease nor a look waits for it."""
+        while True:
+            try:
+                territory = await self._services.territory.get()
+                self._known = {partition.id: partition for partition in partitions(territory)}
+            except PASSING as error:
+                log.warning("territory_not_read", error=type(error).__name__)
+            await asyncio.sleep(SURVEY_S)
+
+    def _wake(self, city_ids: set[str]) -> None:
+        for partition_id, event in self._wakes.items():
+            if partition_id.partition("/")[0] in city_ids:
+                event.set()
+
+    def _attend_all(self, tasks: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        """Start a task for each partition that is new here; those that were lost end themselves."""
+        for partition_id in self.leases.held:
+            task = self._attended.get(partition_id)
+            if task is None or task.done():
+                self._wakes[partition_id] = asyncio.Event()
+                self._attended[partition_id] = tasks.create_task(
+                    self._attend(partition_id, stopping)
+                )
+
+    async def _attend(self, partition_id: str, stopping: asyncio.Event) -> None:
+        """Look at a partition for as long as it is ours."""
+        woken, failures = self._wakes[partition_id], 0
+        while not stopping.is_set():
+            epoch = self.leases.held.get(partition_id)
+            if epoch is None:
+                break
+            woken.clear()
+            started_s = time.monotonic()
+            try:
+                outcome = await self._look(partition_id, epoch)
+            except LeaseLost:
+                self.leases.forget(partition_id)
+                break
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                # One city that cannot be planned must not stop the others.
+                failures += 1
+                self._report(partition_id, failures, error)
+                ceiling_s = min(BACKOFF_CAP_S, 0.1 * 2**failures)
+                await asyncio.sleep(random.uniform(ceiling_s / 2, ceiling_s))
+                continue
+            failures = 0
+            took_s = time.monotonic() - started_s
+            await self._rest(woken, outcome, took_s)
+        self._lookout.forget(partition_id)
+
+    async def _look(self, partition_id: str, epoch: int) -> Outcome:
         territory = await self._services.territory.get()
-        async with self._services.database.begin() as conn:
-            for city_id in self._cities(territory):
-                await leases.release(conn, city_id, self._holder)
-
-    async def round(self) -> float:
-        """Look at every city once; returns the real seconds until the next look."""
-        territory = await self._services.territory.get()
-        for city_id in self._cities(territory):
-            if await self._lease(city_id) is not None:
-                await self._dispatch(territory, city_id)
-        return max(LEAST_TICK_S, self._services.clock.real_s(TICK_S))
-
-    async def _lease(self, city_id: str) -> int | None:
-        """The city's epoch, with the lease renewed; None while another dispatcher has it."""
-        async with self._services.database.begin() as conn:
-            return await leases.acquire(conn, city_id, self._holder, LEASE_S)
+        partition = self._known.get(partition_id)
+        if partition is None:
+            # The city has been put together again, or its last store is gone.
+            return Outcome(None, stale=False)
+        return await self._lookout.look(territory, partition, epoch)
 
     @staticmethod
-    def _cities(territory: Territory) -> list[str]:
-        return sorted({store.city_id for store in territory.stores.values()})
+    def _report(partition_id: str, failures: int, error: Exception) -> None:
+        if isinstance(error, PASSING):
+            log.warning(
+                "look_failed", partition_id=partition_id, failures=failures,
+                error=type(error).__name__, detail=str(error)[:300],
+            )  # fmt: skip
+        else:
+            log.error("look_failed", partition_id=partition_id, failures=failures, exc_info=error)
 
-    async def _dispatch(self, territory: Territory, city_id: str) -> None:
-        await self._expire_offers(city_id)
-        services = self._services
-        async with services.database.begin() as conn:
-            orders, riders = await dispatching.read_world(conn, city_id)
-        if not orders or not riders:
+    async def _rest(self, woken: asyncio.Event, outcome: Outcome, took_s: float) -> None:
+        """Until the tick, the moment at which a held order is due, or a wake-up."""
+        clock = self._services.clock
+        gap_s = max(self._settings.least_gap_s, REST_SHARE * took_s)
+        until_s = clock.real_s(self._settings.tick_s)
+        if outcome.idle:
+            until_s = max(until_s, IDLE_S)
+        if outcome.look_again_at_s is not None:
+            until_s = min(until_s, clock.real_s(outcome.look_again_at_s - clock.now_s()))
+        if outcome.stale:
+            until_s = 0.0
+        await asyncio.sleep(gap_s)
+        try:
+            async with asyncio.timeout(max(0.0, until_s - gap_s)):
+                await woken.wait()
+        except TimeoutError:
             return
-        fixes = await services.locations.read(city_id, list(riders))
-        world = dispatching.World(city_id, orders, riders, fixes)
-        snapshot = dispatching.snapshot(
-            world, territory, services.settings.riders, services.clock.now(), TICK_S,
-            PLAN_DEADLINE_S,
-        )  # fmt: skip
-        answer = await self._planner.plan(snapshot)
-        offered = await self._commit(territory, city_id, answer)
-        log.debug(
-            "dispatched", city_id=city_id, orders=len(orders), riders=len(fixes), offered=offered,
-            held=len(answer.held), unassigned=len(answer.unassigned),
-        )  # fmt: skip
 
-    async def _commit(self, territory: Territory, city_id: str, answer: Plan) -> int:
-        """Offer the plan's trips; returns how many were offered."""
-        services = self._services
-        offered, epoch, renewed_at = 0, None, float("-inf")
-        for trip in answer.trips:
-            if time.monotonic() - renewed_at > LEASE_S / 4:
-                # Planning and a long list of trips may take longer than a lease lives.
-                epoch, renewed_at = await self._lease(city_id), time.monotonic()
-            if epoch is None:
-                log.warning("lease_lost", city_id=city_id)
-                return offered
-            try:
-                async with services.database.begin() as conn:
-                    await dispatching.commit_trip(
-                        conn, territory, services.settings.riders, services.clock, city_id, epoch,
-                        trip,
-                    )  # fmt: skip
-                offered += 1
-            except LeaseLost:
-                log.warning("lease_lost", city_id=city_id, epoch=epoch)
-                return offered
-            except (StaleAssignment, IntegrityError) as error:
-                # The world moved on while the engine thought; the next tick plans anew.
-                log.info("assignment_stale", order_ids=trip.order_ids, error=type(error).__name__)
-        return offered
 
-    async def _expire_offers(self, city_id: str) -> None:
-        async with self._services.database.begin() as conn:
-            expired = await dispatching.expired_offers(conn, city_id)
-        for trip_id in expired:
-            async with self._services.database.begin() as conn:
-                await deliveries.expire(conn, trip_id)
+async def _either(first: asyncio.Event, second: asyncio.Event) -> None:
+    """Until one of two events is set."""
+    waits = [asyncio.create_task(event.wait()) for event in (first, second)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

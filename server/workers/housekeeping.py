@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from identity import service as identity
 from kit import idempotency
+from kit.sql import load
 from ledger import days, settlement
 from notify import repository as webhook_deliveries
 from orders import substitutions
@@ -23,14 +24,21 @@ from orders.picking import queue_next_due
 from orders.transitions import SYSTEM
 from payments import reconciler
 from payments.gateway import GatewayUnavailable
+from server.supply import SupplyRounds, forget_old_supply
 from server.wiring import Services
 from server.workers.availability import DriftWatch
 from server.workers.loop import PASSING, run_rounds
+from server.workers.trip_watch import TripWatch, close_controls, watch_orders, watch_queues
 from stores import shelf_life, watch
 
 log = structlog.get_logger(__name__)
 
+# Not through riders.decisions, which brings the engine with it.
+_FORGET_DECISIONS = load("riders", "forget_decisions")
+
 POLL_S = 0.5
+# A minute of a large city makes far fewer; the rest is left to the next minute.
+DECISIONS_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,14 @@ async def forget_delivered_webhooks(services: Services) -> None:
     """What receivers took a month ago is of no use any more."""
     async with services.database.begin() as conn:
         await webhook_deliveries.forget_delivered(conn)
+
+
+async def forget_old_decisions(services: Services) -> None:
+    """What dispatch decided long ago; its files go by themselves (``server.decision_log``)."""
+    async with services.database.begin() as conn:
+        await _FORGET_DECISIONS.run(
+            conn, services.settings.decision_log.max_age_s, DECISIONS_AT_ONCE
+        )
 
 
 async def queue_scheduled_orders(services: Services) -> None:
@@ -135,12 +151,19 @@ JOBS: Sequence[Job] = (
     Job("settle_with_riders", 60.0, settle_with_riders),
     Job("reconcile_payments", 120.0, reconcile_payments),
     Job("answer_for_customers", 0.5, answer_for_customers),
+    Job("watch_trips", 1.0, TripWatch()),
+    Job("watch_queues", 1.0, watch_queues),
+    Job("watch_orders", 2.0, watch_orders),
+    Job("close_controls", 1.0, close_controls),
     Job("watch_stock", 5.0, watch_stock),
     Job("block_expiring_lots", 30.0, block_expiring_lots),
     Job("mend_availability", 5.0, DriftWatch()),
+    Job("balance_supply", 0.5, SupplyRounds()),
+    Job("forget_old_supply", 600.0, forget_old_supply),
     Job("queue_scheduled_orders", 1.0, queue_scheduled_orders),
     Job("forget_old_rows", 60.0, forget_old_rows),
     Job("forget_delivered_webhooks", 600.0, forget_delivered_webhooks),
+    Job("forget_old_decisions", 60.0, forget_old_decisions),
 )
 
 

@@ -13,6 +13,7 @@ from realtime.errors import InvalidEvent, StreamUnavailable
 from realtime.events import StreamEvent, event_from_row
 from realtime.publisher_redis import RedisPublisher
 from server.consumers import CONSUMERS
+from server.wakeups import cities_to_wake, wake
 from server.wiring import Services, read_epoch
 from server.workers.availability import AvailabilityFollower
 from server.workers.loop import run_rounds
@@ -21,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 # Half of it is what an event waits on average; a poll of nothing costs about 0.3 ms.
 POLL_S = 0.02
+# After a round that found something: a round costs much more than one more event in it, and the
+# events of an order come in twos and threes.
+PAUSE_S = 0.05
 
 
 async def run(services: Services, stopping: asyncio.Event) -> None:
@@ -37,8 +41,11 @@ async def run(services: Services, stopping: asyncio.Event) -> None:
         if events:
             crash_points.reached("relay_before_publication")
             await _publish(publisher, events)
+            await wake(services.redis, cities_to_wake(events))
         await availability.follow(events, began_s)
-        return 0.0 if len(events) == BATCH else POLL_S
+        if len(events) == BATCH:
+            return 0.0
+        return PAUSE_S if events else POLL_S
 
     await run_rounds("outbox_relay", stopping, round_)
 
