@@ -11,7 +11,7 @@ $(STAMP): FORCE
 FORCE:
 endif
 
-.PHONY: help setup demo test check lint types contracts load chaos lock clean
+.PHONY: help setup demo test slow check lint types contracts load failover chaos lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -34,6 +34,9 @@ demo: $(STAMP) ## a living city on this machine, until Ctrl-C
 test: $(STAMP) ## every test, on embedded engines
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+slow: $(STAMP) ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
 check: lint types contracts test ## all that CI runs
 
 lint: $(STAMP) ## ruff
@@ -48,6 +51,9 @@ contracts: $(STAMP) ## who may import whom
 
 load: $(STAMP) ## a minute of customers, pickers and riders against a system of its own
 	$(BIN)/python -m loadtests.run
+
+failover: $(STAMP) ## a dispatcher is killed or stopped, 50 times under traffic (ROUNDS=50 SEED=1)
+	$(BIN)/python -m loadtests.failover --rounds $(or $(ROUNDS),50) --seed $(or $(SEED),1)
 
 chaos: $(STAMP) ## everything breaks under traffic, and nothing may be lost (MINUTES=10 SEED=1)
 	$(BIN)/python -m loadtests.chaos --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)

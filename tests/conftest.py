@@ -1,7 +1,9 @@
 """Fixtures that every layer shares: engines, a migrated database, Redis, a whole running system.
 
 The integration suite runs twice where the machine has a Postgres and a Redis of its own: on the
-embedded engines, then on those.  Everything else runs on the embedded engines alone.
+embedded engines, then on those.  Everything else runs on the embedded engines alone, and so does a
+test that wants a database of its own: to make and drop one costs seconds on a server that waits
+for its disk, and what depends on the server shows on the shared one too.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     kinds = [EMBEDDED]
     integration = "integration" in metafunc.definition.path.parts
+    if "fresh_database" in metafunc.fixturenames:
+        integration = bool(metafunc.definition.get_closest_marker("every_engine"))
     if metafunc.definition.get_closest_marker("embedded_only"):
         integration = False
     if integration and metafunc.config.stash[EXTERNAL_ADDRESSES] is not None:
@@ -81,6 +85,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "system" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("system"))
+
+
+@pytest.fixture(autouse=True)
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs in the tests' process leaves their logging alone: loggers keep the stream
+    that they found first, and a command's is closed when it ends.
+    """
+    monkeypatch.setattr("kit.log.configure", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

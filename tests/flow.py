@@ -41,7 +41,7 @@ from tests.support import Addresses, migrated_template, new_database, opened_dat
 
 ROOT = Path(__file__).parents[1]
 SPEED = 20.0
-CITIES = 36
+CITIES = 64
 RIDERS = 2
 # Generous, because it bounds a failure and not a success.
 PATIENCE_S = 20.0
@@ -65,6 +65,9 @@ ENVIRONMENT = {
     "DARKSTORE_PAYMENTS__BACKOFF_CAP_S": "1",
     "DARKSTORE_RIDERS__OFFER_LIFE_S": "100",
     "DARKSTORE_RIDERS__SILENT_AFTER_S": "3600",
+    "DARKSTORE_RIDERS__WATCH__LOST_AFTER_S": "36000",
+    "DARKSTORE_RIDERS__WATCH__CARRYING_LOST_AFTER_S": "36000",
+    "DARKSTORE_RIDERS__WATCH__LATE_S": "36000",
 }
 
 

@@ -27,7 +27,7 @@ from kit.ids import new_id
 from kit.money import Money
 from kit.relay import relay_batch
 from ledger import wallet
-from orders import deliveries, dispatching, picking
+from orders import deliveries, dispatching, offers, picking
 from orders.checkout import CheckoutAnswer, CheckoutRequest, place_order
 from orders.deliveries import Proof
 from orders.model import PaymentMethod, Substitution
@@ -361,8 +361,13 @@ class Shop:
             now = self.clock.now()
             await shifts.start(conn, rider_id or self.rider_id, now, self.clock.after(36_000))
 
-    async def planned(self, order_ids: Sequence[str], rider_id: str) -> PlannedTrip:
-        """What the engine would say: these orders by that rider, as they are now."""
+    async def planned(
+        self, order_ids: Sequence[str], rider_id: str, *, extends: bool = False
+    ) -> PlannedTrip:
+        """What the engine would say: these orders by that rider, as they are now.
+
+        With ``extends`` some of them are on the rider's trip already.
+        """
         async with self.database.begin() as conn:
             versions = [await _version(conn, "orders", order_id) for order_id in order_ids]
             rider_version = await _version(conn, "riders", rider_id)
@@ -391,6 +396,7 @@ class Shop:
             explanation=Explanation(cost_terms={}),
             order_versions=tuple(versions),
             rider_version=rider_version,
+            extends=extends,
         )
 
     async def offer(self, *order_ids: str, rider_id: str | None = None) -> str:
@@ -404,7 +410,8 @@ class Shop:
         city_id = self.place.city.id
         async with self.database.begin() as conn:
             if epoch is None:
-                epoch = await leases.acquire(conn, city_id, "tests", 60.0)
+                pool = self.database.pool
+                epoch = await leases.acquire(pool, city_id, city_id, "tests", 60.0)
                 assert epoch is not None
             return await dispatching.commit_trip(
                 conn, self.territory, self.rider_settings, self.clock, city_id, epoch, planned
@@ -420,7 +427,7 @@ class Shop:
         trip = await self.trip(order_id)
         assert trip.offer_id is not None
         async with self.database.begin() as conn:
-            return await deliveries.accept(conn, trip.rider_id, trip.offer_id)
+            return await offers.accept(conn, trip.rider_id, trip.offer_id)
 
     async def arrive(self, order_id: str, n: int) -> Trip:
         trip = await self.trip(order_id)

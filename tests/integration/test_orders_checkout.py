@@ -18,8 +18,8 @@ from orders import picking
 from orders.cancellation import cancel_as_customer, cancel_as_staff
 from orders.errors import QuoteExpired, QuoteNotFound, QuoteUsed, StockShort, StorePaused
 from orders.quotes import QuoteRequest, WantedLine, create_plain_quote
-from orders.views import quote_view
-from payments.gateway import GatewayOutcome
+from orders.views import order_view, quote_view
+from payments.gateway import AuthoriseRequest, GatewayOutcome
 from server.workers.reservation_expiry import expire_reservations
 from tests.flow import eventually
 from tests.http_support import make_services
@@ -121,6 +121,37 @@ async def test_a_yes_after_the_cancellation_is_voided(shop: Shop) -> None:
     assert await shop.states(order_id) == ("cancelled", "cancelled", "voided")
     assert [entry.kind.value for entry in shop.gateway.log] == ["authorise", "void"]
     assert await shop.balances(order_id) == {}
+
+
+async def test_an_order_that_has_gone_further_is_told_as_it_stands(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is made before the yes is written down; it must not tell of an older order."""
+    (product,) = await shop.stock(5)
+    authorise = shop.gateway.authorise
+
+    async def slowly(request: AuthoriseRequest, *, deadline_s: float) -> GatewayOutcome:
+        outcome = await authorise(request, deadline_s=deadline_s)
+        await execute(
+            shop, "UPDATE orders SET version = version + 5 WHERE id = :id", id=request.order_id
+        )
+        return outcome
+
+    monkeypatch.setattr(shop.gateway, "authorise", slowly)
+    quote_id = await shop.quote({product.sku_id: 1})
+    answer = orjson.loads((await shop.check_out(quote_id)).answer.body)
+    assert (answer["status"], answer["payment_status"]) == ("confirmed", "authorised")
+    rows = await shop.rows("SELECT version FROM orders WHERE id = :id", id=answer["id"])
+    assert answer["version"] == rows[0]["version"]
+
+
+async def test_the_answer_of_a_plain_yes_is_the_order_as_it_is_read(shop: Shop) -> None:
+    """Made before the yes is written down, it differs in nothing from what is read afterwards."""
+    (product,) = await shop.stock(5)
+    answer = orjson.loads((await shop.check_out(await shop.quote({product.sku_id: 2}))).answer.body)
+    async with shop.database.begin() as conn:
+        read = await order_view(conn, answer["id"], with_code=True)
+    assert answer == orjson.loads(orjson.dumps(read))
 
 
 async def test_short_lines_are_named_with_what_is_there(shop: Shop) -> None:

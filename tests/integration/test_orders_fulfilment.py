@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from kit.db import Database
 from kit.errors import IllegalTransition, Invalid, NotFound
-from orders import deliveries, picking, returns
+from orders import deliveries, offers, picking, reassigning, returns
 from orders.cancellation import cancel_as_customer, cancel_as_staff
 from orders.deliveries import Proof
 from orders.errors import (
@@ -27,6 +27,7 @@ from orders.errors import (
 from orders.model import PaymentMethod
 from orders.picking import NothingToPick, NotYours
 from riders import leases
+from riders.model import DeclineReason
 from server.verify import verify_database
 from stores import picking as pick_tasks
 from tests.order_support import NEVER_SEEN, SUCCEEDED, UNAVAILABLE, UNKNOWN, Shop, open_shop
@@ -123,7 +124,7 @@ async def test_cancelling_an_offered_order_closes_the_offer(shop: Shop) -> None:
         await cancel_as_staff(conn, order_id, "usr_staff", "no")
     with pytest.raises(OfferExpired):
         async with shop.database.begin() as conn:
-            await deliveries.accept(conn, trip.rider_id, trip.offer_id or "")
+            await offers.accept(conn, trip.rider_id, trip.offer_id or "")
     assert await shop.order_at("assigned")
 
 
@@ -279,11 +280,17 @@ async def test_a_declined_offer_goes_to_somebody_else_for_good(shop: Shop) -> No
     trip = await shop.trip(order_id)
     for _ in range(2):
         async with shop.database.begin() as conn:
-            await deliveries.decline(conn, trip.rider_id, trip.offer_id or "", "too far")
+            await offers.decline(
+                conn,
+                shop.rider_settings.offers,
+                trip.rider_id,
+                trip.offer_id or "",
+                DeclineReason.TOO_FAR,
+            )
     assert (await shop.states(order_id))[1] == "unassigned"
     with pytest.raises(OfferExpired):
         async with shop.database.begin() as conn:
-            await deliveries.accept(conn, trip.rider_id, trip.offer_id or "")
+            await offers.accept(conn, trip.rider_id, trip.offer_id or "")
     rows = await shop.rows("SELECT rider_id FROM declines WHERE order_id = :id", id=order_id)
     assert rows == [{"rider_id": shop.rider_id}]
     other = shop.place.riders[1].rider_id
@@ -302,9 +309,9 @@ async def test_an_offer_ends_with_its_time(shop: Shop) -> None:
         )
     with pytest.raises(OfferExpired):
         async with shop.database.begin() as conn:
-            await deliveries.accept(conn, trip.rider_id, trip.offer_id or "")
+            await offers.accept(conn, trip.rider_id, trip.offer_id or "")
     async with shop.database.begin() as conn:
-        await deliveries.expire(conn, trip.id)
+        await offers.expire(conn, trip.id)
     assert (await shop.states(order_id))[1] == "unassigned"
     rows = await shop.rows("SELECT rider_id FROM declines WHERE order_id = :id", id=order_id)
     assert rows == [{"rider_id": trip.rider_id}]
@@ -395,7 +402,7 @@ async def test_ops_takes_a_rider_off_until_the_bag_is_collected(shop: Shop) -> N
     order_id = await shop.order_at("at_store")
     trip = await shop.trip(order_id)
     async with shop.database.begin() as conn:
-        await deliveries.unassign(conn, trip.id, "usr_ops", "broken down")
+        await reassigning.unassign(conn, trip.id, "usr_ops", "broken down")
     order = await shop.order(order_id)
     assert (order["delivery_status"], order["rider_id"]) == ("unassigned", None)
     other = shop.place.riders[1].rider_id
@@ -405,7 +412,7 @@ async def test_ops_takes_a_rider_off_until_the_bag_is_collected(shop: Shop) -> N
     await shop.hand_over(order_id)
     with pytest.raises(IllegalTransition):
         async with shop.database.begin() as conn:
-            await deliveries.unassign(conn, (await shop.trip(order_id)).id, "usr_ops", "late")
+            await reassigning.unassign(conn, (await shop.trip(order_id)).id, "usr_ops", "late")
 
 
 async def test_a_batch_survives_the_loss_of_one_order(shop: Shop) -> None:
@@ -438,10 +445,10 @@ async def test_a_dispatcher_past_its_lease_writes_nothing(shop: Shop) -> None:
     await shop.start_shift()
     planned = await shop.planned([order_id], shop.rider_id)
     city_id = shop.place.city.id
-    async with shop.database.begin() as conn:
-        old = await leases.acquire(conn, city_id, "first", 60.0)
-        await leases.release(conn, city_id, "first")
-        assert await leases.acquire(conn, city_id, "second", 60.0) == (old or 0) + 1
+    pool = shop.database.pool
+    old = await leases.acquire(pool, city_id, city_id, "first", 60.0)
+    await leases.release(pool, "first")
+    assert await leases.acquire(pool, city_id, city_id, "second", 60.0) == (old or 0) + 1
     with pytest.raises(LeaseLost):
         await shop.commit(planned, old)
     assert (await shop.states(order_id))[1] == "unassigned"

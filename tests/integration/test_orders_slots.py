@@ -14,7 +14,7 @@ from kit.db import Database
 from kit.errors import DarkstoreError, IllegalTransition
 from orders import picking, rescheduling, slots
 from orders.cancellation import cancel, cancel_as_customer
-from orders.dispatching import read_world
+from orders.dispatch_world import partitions, read_rows
 from orders.errors import SlotFull, SlotUnavailable
 from orders.slots import Slot
 from orders.transitions import SYSTEM
@@ -236,9 +236,10 @@ async def test_nobody_picks_or_rides_before_it_is_time(lone_shop: Shop) -> None:
 
 
 async def seen_by_dispatch(shop: Shop) -> list[str]:
+    (partition,) = partitions(shop.territory)
     async with shop.database.begin() as conn:
-        found, _riders = await read_world(conn, shop.place.city.id)
-    return list(found)
+        rows = await read_rows(conn, partition)
+    return list(rows.orders)
 
 
 async def broken(shop: Shop) -> dict[str, tuple[str, ...]]:

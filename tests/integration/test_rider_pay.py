@@ -13,7 +13,7 @@ from kit.db import Database
 from ledger import days, rider_cash, settlement
 from ledger.errors import DayNotClosed, MoreThanHeld
 from ledger.settlement import PayLine
-from orders import dispatching
+from orders import dispatch_snapshot, dispatch_world
 from orders.model import PaymentMethod
 from orders.rider_pay import cash_view, give_incentive
 from server.verify import verify_database
@@ -102,10 +102,10 @@ async def test_a_rider_at_the_limit_gets_no_cash_orders(shop: Shop) -> None:
 
     async def headroom() -> tuple[int, bool]:
         async with shop.database.begin() as conn:
-            rows = await dispatching._RIDERS.all(conn, shop.place.city.id)
+            rows = await dispatch_world._RIDERS.all(conn, shop.place.city.id)
             (row,) = [row for row in rows if row.id == shop.rider_id]
             view = await cash_view(conn, shop.rider_id, CASH)
-        rider = dispatching._rider(row, 0, limited, 0.0)
+        rider = dispatch_snapshot.rider_of(row, 0, limited, 0.0)
         assert view["headroom_minor"] == rider.cash_headroom_minor
         assert (view["detail"] is None) is view["cash_orders"]
         return rider.cash_headroom_minor, bool(view["cash_orders"])

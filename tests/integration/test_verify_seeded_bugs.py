@@ -204,6 +204,18 @@ async def overload_a_rider(shop: Shop) -> set[str]:
     return {"rider_within_capacity"}
 
 
+async def number_stops_anew(shop: Shop) -> set[str]:
+    """A trip that grew gave its stops new numbers, and a phone completed the wrong door."""
+    order_id = await shop.order_at("assigned")
+    await execute(
+        shop,
+        "UPDATE trip_stops SET status = 'completed', completed_at = darkstore_now()"
+        " WHERE kind = 'dropoff' AND order_id = :id",
+        id=order_id,
+    )
+    return {"trips_hang_together"}
+
+
 async def order_twice_from_one_quote(shop: Shop) -> set[str]:
     """A key that was forgotten too early lets a second order through."""
     order_id = await shop.order_at("confirmed")
@@ -217,7 +229,20 @@ async def order_twice_from_one_quote(shop: Shop) -> set[str]:
     )  # fmt: skip
     return {
         "idempotency_one_effect", "one_authorise_per_order", "history_legal_and_contiguous",
+        "no_orphans",
     }  # fmt: skip
+
+
+async def lose_what_rows_name(shop: Shop) -> set[str]:
+    """A clean-up that takes a customer's quote row by row and forgets whose it was."""
+    await execute(
+        shop,
+        "INSERT INTO quotes SELECT * FROM jsonb_populate_record(NULL::quotes,"
+        " (SELECT to_jsonb(q) FROM quotes q WHERE id = :quote)"
+        " || jsonb_build_object('id', CAST(:new AS text), 'user_id', 'usr_nobody'))",
+        quote=await shop.quote({(await shop.stock(5))[0].sku_id: 1}), new=new_id("quo"),
+    )  # fmt: skip
+    return {"no_orphans"}
 
 
 async def lose_a_pick_task(shop: Shop) -> set[str]:
@@ -280,7 +305,9 @@ async def forget_to_book_a_dispute(shop: Shop) -> set[str]:
 BUGS: tuple[Callable[[Shop], Awaitable[set[str]]], ...] = (
     oversell, lose_a_unit, skip_the_edge_trigger, forget_history, poll_with_a_cursor,
     number_without_a_lock, capture_twice, forget_what_the_gateway_took, post_unbalanced,
-    sell_nothing, assign_twice, overload_a_rider, order_twice_from_one_quote, lose_a_pick_task,
+    sell_nothing, assign_twice, overload_a_rider, number_stops_anew,
+    order_twice_from_one_quote,
+    lose_what_rows_name, lose_a_pick_task,
     never_sweep, ask_two_gateways, forget_to_book_a_dispute,
 )  # fmt: skip
 

@@ -47,18 +47,19 @@ class ShopMachine(RuleBasedStateMachine):
 
 
 @contextmanager
-def _opened(server_url: str, template: str) -> Iterator[None]:
+def opened(server_url: str, template: str) -> Iterator[None]:
+    """A database and a loop for machines."""
     with asyncio.Runner() as runner:
         new = new_database(server_url, template)
         url = runner.run(new.__aenter__())
         try:
-            opened = opened_database(url, size=4)
-            ShopMachine.database = runner.run(opened.__aenter__())
+            using = opened_database(url, size=4)
+            ShopMachine.database = runner.run(using.__aenter__())
             ShopMachine.runner = runner
             try:
                 yield
             finally:
-                runner.run(opened.__aexit__(None, None, None))
+                runner.run(using.__aexit__(None, None, None))
         finally:
             runner.run(new.__aexit__(None, None, None))
 
@@ -70,7 +71,7 @@ def run_machine(machine: type[ShopMachine], server_url: str, template: str) -> N
     for many examples.
     """
     phases = [Phase.generate] + ([Phase.shrink] if MANY else [])
-    with _opened(server_url, template):
+    with opened(server_url, template):
         run_state_machine_as_test(
             machine,
             settings=settings(

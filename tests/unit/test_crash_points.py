@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,3 +51,15 @@ def test_an_arming_that_nobody_reached_is_taken_back(tmp_path: Path) -> None:
     assert not crash_points.disarm(tmp_path, "mid_way")
     crash_points.configure(tmp_path)
     crash_points.reached("mid_way")
+
+
+def test_a_point_can_put_a_process_to_sleep(tmp_path: Path) -> None:
+    """It stops at that line, and goes on when it is told to."""
+    crash_points.arm(tmp_path, "mid_way", stop=True)
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    sleeper = subprocess.Popen(command, stdout=subprocess.PIPE)
+    _pid, status = os.waitpid(sleeper.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    assert crash_points.victim(tmp_path, "mid_way") == sleeper.pid
+    sleeper.send_signal(signal.SIGCONT)
+    assert (sleeper.communicate()[0], sleeper.returncode) == (b"still here\n", 0)

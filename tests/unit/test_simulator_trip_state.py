@@ -75,3 +75,28 @@ def test_cash_only_shrinks() -> None:
     trip = trips.next()
     assert trip is not None
     assert trip.stops[1].cash_due_minor == 700
+
+
+def _grown() -> dict[str, Any]:
+    """The same trip, with a second order that is delivered first."""
+    trip = _trip()
+    place = {"order_id": "ord_2", "lat": 1.5, "lon": 2.5, "status": "pending", "cash_due": None}
+    positions = {1: 1, 3: 2, 4: 3, 2: 4}
+    added = [{"n": 3, "kind": "pickup", **place}, {"n": 4, "kind": "dropoff", **place}]
+    stops = [*trip["stops"], *added]
+    return {**trip, "stops": [{**stop, "position": positions[stop["n"]]} for stop in stops]}
+
+
+def test_a_trip_that_grows_is_ridden_by_position() -> None:
+    """The numbers of the stops stay; an older, shorter view changes nothing any more."""
+    views = [{**_trip(), "stops": [{**s, "position": s["n"]} for s in _trip()["stops"]]}, _grown()]
+    for order in permutations(views):
+        trips = KnownTrips()
+        for view in order:
+            trips.note(view)
+        trip = trips.next()
+        assert trip is not None
+        assert [stop.n for stop in trip.stops] == [1, 3, 4, 2]
+        assert [stop.n for stop in trip.waiting_pickups()] == [1, 3]
+        assert trip.next_stop() is trip.stops[0]
+        assert trip.next_stop({1, 3}) is trip.stops[2]
