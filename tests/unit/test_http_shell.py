@@ -151,7 +151,9 @@ async def test_metrics_and_logs_name_routes_by_template(client: httpx.AsyncClien
     assert "secret" not in repr(logs)
     exported = (await client.get("/metrics")).text
     assert "darkstore_http_request_seconds_bucket" in exported
-    assert "secret" not in exported
+    # A route's own template may speak of secrets (other tests of this process asked for some).
+    for given in ("n-secret", "query-secret", "body-secret", "path-secret"):
+        assert given not in exported
 
 
 def test_logs_name_the_order_and_the_trip() -> None:
