@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import struct
-from collections import Counter
+from collections import Counter, deque
 from enum import StrEnum
 from typing import Final, cast
 
@@ -137,6 +137,7 @@ class _End(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early: list[bytes] = []
         self._held = 0
+        self._on_way: deque[bytes] = deque()
         self._due_s = 0.0
         self._finishing = False
 
@@ -166,15 +167,18 @@ class _End(asyncio.Protocol):
         if self._due_s <= now_s and self._held == 0:
             self.other.write(data)
             return
-        self._hold(len(data))
-        loop.call_at(self._due_s, self._deliver, data)
+        self._hold(data)
+        loop.call_at(self._due_s, self._deliver)
 
-    def _hold(self, size: int) -> None:
-        self._held += size
+    def _hold(self, data: bytes) -> None:
+        self._on_way.append(data)
+        self._held += len(data)
         if self._held > _HIGH_WATER and self._transport is not None:
             self._transport.pause_reading()
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self) -> None:
+        # The oldest, whichever call this is: a loop keeps no order among calls of the same moment.
+        data = self._on_way.popleft()
         self._held -= len(data)
         if self._held <= _HIGH_WATER and self._transport is not None:
             with contextlib.suppress(RuntimeError):
