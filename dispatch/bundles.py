@@ -69,7 +69,6 @@ def _of_store(
     from dispatch import sequencing_kernel as kernel
 
     between_s = world.order_order[np.ix_(rows, rows)].astype(np.float64)
-    direct_s = world.direct[rows].astype(np.float64)
     weight = world.weight[rows]
     prices = np.column_stack(
         [
@@ -79,6 +78,14 @@ def _of_store(
             weight * world.late[rows],
         ]
     )
+    doors = kernel.Doors(
+        out=world.direct[rows].astype(np.float64),
+        between=between_s,
+        cost=prices,
+        late_curve=world.late_curve,
+        riding=world.ride_weight,
+        service=world.service,
+    )
     ride_s = world.factor[near] * world.start_store[near, store]
     riders = np.column_stack(
         [world.leave[near] + ride_s, ride_s, world.factor[near], world.end[near]]
@@ -87,9 +94,8 @@ def _of_store(
     for bundle in _sets(world.ready[rows], between_s, parameters):
         ways = np.array(list(permutations(range(bundle.shape[1]))), dtype=np.int64)
         cost, way = kernel.price_bundles(
-            direct_s, between_s, prices, world.late_curve, world.ride_weight, world.service, 0.0,
-            world.half[store], world.now, world.ready[rows], bundle, ways, riders,
-        )  # fmt: skip
+            doors, world.half[store], world.now, world.ready[rows], bundle, ways, riders
+        )
         cost += world.first[near, store][None, :]
         cost[~_fits(world, rows, bundle, near)] = np.inf
         worth = cost < price[rows][bundle].sum(axis=1)[:, None]

@@ -11,8 +11,9 @@ import numpy as np
 
 from dispatch.cost import TERMS, price_pairs
 from dispatch.decision import Decision
+from dispatch.parameters import Backend
 from dispatch.problem import Problem
-from dispatch.result import HeldReason, StopKind, Trip, UnassignedReason
+from dispatch.result import HeldReason, Plan, StopKind, Trip, UnassignedReason
 from dispatch.snapshot import Snapshot
 
 
@@ -47,9 +48,10 @@ class Moment:
     """One decision in which an order occurred.
 
     trip: the one that it was given. until_s: when a held order is looked at again.
-    margin: by how many cost seconds the chosen rider beat the runner-up; negative when the
-    runner-up was cheaper for this order and was needed elsewhere. None: nobody else could have
-    it, or it shares its trip, whose cost says nothing of one order.
+    margin: by how many cost seconds the chosen rider beat the runner-up (`decided_price` says what
+    the two are of); negative when the runner-up was cheaper for this order and was needed
+    elsewhere. None: nobody else could have it, or it shares its trip, whose cost says nothing of
+    one order.
     """
 
     decision: Decision
@@ -120,6 +122,24 @@ UNASSIGNED_SENTENCES: Final[Mapping[UnassignedReason, tuple[str, str]]] = {
         "One rider more now; else it is its turn as soon as one is free.",
     ),
 }
+
+
+CANDIDATE_PRICE: Final = (
+    "A candidate's price is of this order alone, as a trip of its own that the rider begins next."
+)
+_PAIR_PRICE: Final = (
+    "The engine weighs the candidates' prices; an order that joins a trip costs what it adds."
+)
+_ROUTE_PRICE: Final = (
+    "The engine weighs whole routes: a trip's price is its new orders and riding, "
+    "a runner-up's what these add to that rider's route."
+)
+
+
+def decided_price(plan: Plan) -> str:
+    """What the prices in a plan's explanations are of."""
+    # Every other engine's trips are written down from the routes of the rolling plan.
+    return _PAIR_PRICE if plan.statistics.backend in set(Backend) else _ROUTE_PRICE
 
 
 def why_not(reason: UnassignedReason) -> tuple[str, str]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from dispatch.drawing import Box, Drawing, clock, short
 from dispatch.explain import (
+    CANDIDATE_PRICE,
     Candidate,
     Moment,
     Outcome,
     candidates,
+    decided_price,
     runner_up,
     turning_points,
     why_later,
@@ -46,7 +48,7 @@ def draw(order_id: str, history: Sequence[Moment], moment: Moment) -> str:
         raise ValueError(f"the decision does not describe order {order_id}")
     order = orders[order_id]
     lines = _history(history)
-    height = TIME.bottom + 34 + LINE * (len(lines) + 1) + EDGE
+    height = TIME.bottom + 34 + LINE * (len(lines) + 1 + len(_price_notes(moment))) + EDGE
     others = candidates(snapshot, order_id)
     headline, sentence = headline_of(order_id, moment), verdict(moment, others)
     drawing = Drawing(WIDTH, height, headline, f"{sentence} {_alternative(moment)}".strip())
@@ -59,7 +61,10 @@ def draw(order_id: str, history: Sequence[Moment], moment: Moment) -> str:
     draw_candidates(drawing, BARS, moment, others)
     _terms(drawing, moment, len(others))
     draw_timeline(drawing, TIME, history, moment, order)
-    _write_history(drawing, lines)
+    y = _write_history(drawing, lines) + LINE / 2
+    for note in _price_notes(moment):
+        y += LINE
+        drawing.text((EDGE, y), note, "muted", 12)
     return drawing.render()
 
 
@@ -191,9 +196,16 @@ def _line(moment: Moment) -> str:
     return f"nobody. {verdict(moment)}"
 
 
-def _write_history(drawing: Drawing, lines: Sequence[str]) -> None:
+def _write_history(drawing: Drawing, lines: Sequence[str]) -> float:
+    """Returns where its last line is."""
     y = TIME.bottom + 30
     drawing.text((EDGE, y), "Decisions about it", "ink b", 15)
     for line in lines:
         y += LINE
         drawing.text((EDGE, y), line, "muted", 12.5)
+    return y
+
+
+def _price_notes(moment: Moment) -> list[str]:
+    """What the prices in the picture are of: those of the bars, and those that were decided by."""
+    return [CANDIDATE_PRICE, decided_price(moment.decision.plan)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from dispatch.arrays import Flags, Floats, Ints, Legs, World
 from dispatch.ghosts import Ghost
-from dispatch.parameters import Temperature
+from dispatch.parameters import Parameters, Temperature
 from dispatch.problem import IntArray
 from dispatch.snapshot import Order, Rider, Snapshot, Store
 
@@ -42,23 +42,38 @@ class Instance:
 
 
 def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
-    parameters = snapshot.parameters
-    horizon_s = snapshot.now_s + parameters.rolling.order_horizon_s
+    """Everything sorted by id, and as arrays; open orders beyond the horizon are left out."""
+    horizon_s = snapshot.now_s + snapshot.parameters.rolling.order_horizon_s
     opened = sorted(
         (one for one in snapshot.orders if one.ready_at_s <= horizon_s),
         key=lambda one: one.order_id,
     )
     riding = sorted(snapshot.trip_orders, key=lambda one: one.order_id)
-    orders = (*opened, *riding)
-    riders = tuple(
-        sorted(
-            (one for one in snapshot.riders if one.trip or one.shift_end_s >= snapshot.now_s),
-            key=lambda one: one.rider_id,
-        )
+    riders = sorted(
+        (one for one in snapshot.riders if one.trip or one.shift_end_s >= snapshot.now_s),
+        key=lambda one: one.rider_id,
     )
+    orders = (*opened, *riding)
     stores = tuple(sorted(snapshot.stores, key=lambda one: one.store_id))
+    world = _world(snapshot, orders, len(opened), ghosts, riders, stores)
+    spread_s = tuple(one.ready_spread_s for one in orders) + (0.0,) * len(ghosts)
+    return Instance(
+        snapshot, world, orders, len(opened), tuple(ghosts), tuple(riders), stores, spread_s
+    )
+
+
+def _world(
+    snapshot: Snapshot,
+    orders: Sequence[Order],
+    opened: int,
+    ghosts: Sequence[Ghost],
+    riders: Sequence[Rider],
+    stores: Sequence[Store],
+) -> World:
+    parameters, late = snapshot.parameters, snapshot.parameters.lateness
     row_of = {one.store_id: row for row, one in enumerate(stores)}
     both: tuple[Order | Ghost, ...] = (*orders, *ghosts)
+    known, n = len(orders), len(both)
     store = np.array([row_of[one.store_id] for one in both], np.int32)
     place = np.array([one.place for one in both], np.intp)
     ready = np.array([one.ready_at_s for one in both], np.float64)
@@ -66,48 +81,24 @@ def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
     store_place = np.array([one.place for one in stores], np.intp)
     rider_place = np.array([one.place for one in riders], np.intp)
     between = snapshot.travel.seconds_between
-    # By store, for the search asks for the way of many orders to one store.
-    store_order = between(place[None, :], store_place[:, None]).astype(np.float32)
     direct = between(store_place[store], place).astype(np.float32)
-    known, n = len(orders), len(orders) + len(ghosts)
     reachable = np.where(np.isfinite(direct), direct, 0.0)
     earliest = (
         np.maximum(ready, snapshot.now_s) + half[store] + reachable + snapshot.dropoff_service_s / 2
     )
-    late = parameters.lateness
-    promised = np.full(n, np.inf)
+    promised, late_weight, weight = np.full(n, np.inf), np.zeros(n), np.ones(n)
     promised[:known] = [one.promised_by_s - late.margin_s for one in orders]
-    late_weight = np.zeros(n)
     late_weight[:known] = [
         late.late_weight * (1 + late.priority_weight * one.priority) for one in orders
     ]
-    weight = np.ones(n)
     weight[known:] = [one.weight for one in ghosts]
-    loads = np.zeros((n, 3))
-    loads[:known] = np.array(
-        [(one.weight_g, one.volume_ml, one.cash_due_minor) for one in orders], np.float64
-    ).reshape(-1, 3)
-    loads[len(opened) : known, 2] = 0.0  # the headroom is beside that of the current trip
-    ghost = np.zeros(n, np.uint8)
+    ghost, aboard = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     ghost[known:] = 1
-    aboard = np.zeros(n, np.uint8)
-    aboard[len(opened) : known] = 1
-    fixed = np.array([len(one.trip.order_ids) if one.trip else 0 for one in riders], np.int32)
-    most = parameters.extension.max_orders if parameters.extension.enabled else 1
-    capacity = np.array(
-        [
-            (
-                min(one.capacity_orders, most),
-                one.capacity_g,
-                one.capacity_ml,
-                max(0, one.cash_headroom_minor),
-            )
-            for one in riders
-        ],
-        np.float64,
-    ).reshape(-1, 4)
+    aboard[opened:known] = 1
+    loads, capacity = _loads(orders, opened, n), _capacity(parameters, riders)
     answered_s = snapshot.now_s + parameters.offers.response_s
-    world = World(
+    leave = [max(answered_s, one.free_at_s, one.shift_start_s) for one in riders]
+    return World(
         now=float(snapshot.now_s),
         service=float(snapshot.dropoff_service_s),
         delay_weight=float(late.delay_weight),
@@ -124,25 +115,50 @@ def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
         ghost=ghost,
         aboard=aboard,
         half=half,
-        leave=np.array(
-            [max(answered_s, one.free_at_s, one.shift_start_s) for one in riders], np.float64
-        ),
+        leave=np.array(leave, np.float64),
         end=np.array([one.shift_end_s for one in riders], np.float64),
         factor=np.array([one.travel_factor for one in riders], np.float64),
         capacity=capacity,
-        fixed=fixed,
+        fixed=np.array([len(one.trip.order_ids) if one.trip else 0 for one in riders], np.int32),
         arrives=np.array([one.trip.arrives_at_s if one.trip else 0.0 for one in riders]),
         grows=np.array([one.trip is not None and one.trip.may_add for one in riders], np.uint8),
-        allowed=_allowed(snapshot, orders, len(opened), ghosts, riders, loads, capacity),
+        allowed=_allowed(snapshot, orders, opened, ghosts, riders, loads, capacity),
         start_store=between(rider_place[:, None], store_place[None, :]).astype(np.float32),
-        store_order=store_order,
+        # By store, for the search asks for the way of many orders to one store.
+        store_order=between(place[None, :], store_place[:, None]).astype(np.float32),
         order_order=_between_orders(snapshot, store, place),
         store_store=between(store_place[:, None], store_place[None, :]).astype(np.float32),
         direct=direct,
         first=_first(snapshot, riders, stores),
     )
-    spread_s = tuple(one.ready_spread_s for one in orders) + (0.0,) * len(ghosts)
-    return Instance(snapshot, world, orders, len(opened), tuple(ghosts), riders, stores, spread_s)
+
+
+def _loads(orders: Sequence[Order], opened: int, rows: int) -> Floats:
+    """Shape (rows, 3): grams, millilitres and cash; ghosts weigh nothing."""
+    loads = np.zeros((rows, 3))
+    loads[: len(orders)] = np.array(
+        [(one.weight_g, one.volume_ml, one.cash_due_minor) for one in orders], np.float64
+    ).reshape(-1, 3)
+    # A rider's headroom is what is left beside the cash of the current trip.
+    loads[opened : len(orders), 2] = 0.0
+    return loads
+
+
+def _capacity(parameters: Parameters, riders: Sequence[Rider]) -> Floats:
+    """Shape (m, 4): orders, grams, millilitres and cash of one trip."""
+    most = parameters.extension.max_orders if parameters.extension.enabled else 1
+    return np.array(
+        [
+            (
+                min(one.capacity_orders, most),
+                one.capacity_g,
+                one.capacity_ml,
+                max(0, one.cash_headroom_minor),
+            )
+            for one in riders
+        ],
+        np.float64,
+    ).reshape(-1, 4)
 
 
 def _between_orders(snapshot: Snapshot, store: Ints, place: IntArray) -> Legs:

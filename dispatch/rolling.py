@@ -11,13 +11,14 @@ The kernel is imported, and by that compiled or loaded from its cache, with the 
 `warm_up`; nothing else here needs it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from time import perf_counter
 from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dispatch.arrays import Routes, empty_routes, scratch
 from dispatch.ghosts import foresee
@@ -31,6 +32,10 @@ from dispatch.variants import propose
 
 # The clock is looked at once in so many iterations: a few milliseconds.
 CHUNK = 100
+
+_State = NDArray[np.uint64]
+# Rider id -> order ids trip by trip.
+_Meant = Mapping[str, tuple[tuple[str, ...], ...]]
 
 _warm = False
 
@@ -106,8 +111,8 @@ def _seed(seed: int) -> int:
     return (z ^ (z >> 27)) | 1
 
 
-def _as_ids(plan: Plan) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Rider id -> order ids trip by trip."""
+def _as_ids(plan: Plan) -> _Meant:
+    """What a plan would do."""
     ids: dict[str, tuple[tuple[str, ...], ...]] = {}
     for trip in (*plan.trips, *plan.tentative):
         ids[trip.rider_id] = (*ids.get(trip.rider_id, ()), trip.order_ids)
@@ -117,12 +122,12 @@ def _as_ids(plan: Plan) -> dict[str, tuple[tuple[str, ...], ...]]:
 def _start(
     kernel: ModuleType,
     instance: Instance,
-    meant: "dict[str, tuple[tuple[str, ...], ...]]",
-    state: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
+    meant: _Meant,
+    state: _State,
 ) -> Routes:
     """Current trips, then what is ``meant`` as far as it is still possible, then the rest greedily.
 
-    meant: rider id -> ids trip by trip; unknown ones are passed over.
+    meant: unknown ids are passed over.
     """
     world = instance.world
     width = instance.snapshot.parameters.rolling.route_length
@@ -179,7 +184,7 @@ def _search(
     kernel: ModuleType,
     instance: Instance,
     routes: Routes,
-    state: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
+    state: _State,
     began_s: float,
 ) -> tuple[Routes, int]:
     """The best routes found and how many rounds that took; ``routes`` is used up."""
