@@ -29,6 +29,7 @@ from kit.sql import load
 from kit.wire import money
 from orders import slots
 from orders.committer import Committer, Member, Outcome, commit_alone
+from orders.confirming import CREATED, Confirmation, Confirmer, Placed, confirm, read_placed
 from orders.errors import (
     PaymentTokenUnusable,
     QuoteExpired,
@@ -50,11 +51,7 @@ from payments import operations
 from payments.gateway import GatewayOutcome
 from payments.operations import OPEN_STATUSES, Operation
 
-CREATED = 201
-
 _COMPLETE_KEY = load("orders", "complete_key")
-_CONFIRM_AUTHORISED = load("orders", "confirm_authorised")
-_PLACED = load("orders", "placed")
 # The payment's move and the order's.
 VERSIONS_OF_A_YES = 2
 
@@ -98,8 +95,9 @@ async def place_order(
     clock: Clock,
     request: CheckoutRequest,
     committer: Committer | None = None,
+    confirmer: Confirmer | None = None,
 ) -> CheckoutAnswer:
-    """Place an order for a quote; without ``committer`` in a transaction of its own.
+    """Place an order for a quote; without ``committer`` and ``confirmer`` without company.
 
     Raises StockShort, WalletShort, QuoteNotFound, QuoteExpired, QuoteUsed, StorePaused, SlotFull,
     TooManyOpenOrders, KeyReused, InProgress, and what the committer raises.
@@ -115,7 +113,8 @@ async def place_order(
     match row.outcome:
         case "placed":
             crash_points.reached("checkout_placed")
-            return await _authorise(database, gateways, request, _id(row), operation_id)
+            placed = Placed(_id(row), operation_id)
+            return await _authorise(database, gateways, request, placed, confirmer)
         case "replayed" if row.answer is not None and row.status is not None:
             return CheckoutAnswer(StoredAnswer(row.status, row.answer), replayed=True)
         case "replayed":
@@ -225,33 +224,39 @@ async def _authorise(
     database: Database,
     gateways: Gateways,
     request: CheckoutRequest,
-    order_id: str,
-    operation_id: str,
+    placed: Placed,
+    confirmer: Confirmer | None,
 ) -> CheckoutAnswer:
-    placed = await database.pool.fetchrow(_PLACED.text, order_id, operation_id)
-    if placed is None or placed["operation"] is None:
+    order_id = placed.order_id
+    if confirmer is None:
+        order = await read_placed(database.pool, placed)
+    else:
+        order = await confirmer.read_placed(placed)
+    if order is None or order["operation"] is None:
         # An earlier process placed the order with this key, and its own payment operation.
         return await _resume(database, request, order_id)
+
+    async def finish_at_once(asked: Operation, outcome: GatewayOutcome) -> StoredAnswer | None:
+        confirmation = _confirmation(request, order, asked, outcome)
+        if confirmer is None:
+            return await confirm(database.pool, confirmation)
+        return await confirmer.confirm(confirmation)
+
     answer = await authorise_order(
-        database, gateways, operations.of_json(placed["operation"]),
+        database, gateways, operations.of_json(order["operation"]),
         lambda conn: _complete_key(conn, request, order_id),
-        lambda asked, outcome: _confirm(database, request, dict(placed), asked, outcome),
+        finish_at_once,
     )  # fmt: skip
     crash_points.reached("checkout_committed")
     return CheckoutAnswer(answer, replayed=False)
 
 
-async def _confirm(
-    database: Database,
-    request: CheckoutRequest,
-    placed: Record,
-    operation: Operation,
-    outcome: GatewayOutcome,
-) -> StoredAnswer | None:
-    """A plain yes, written down with the answer in one statement; None if it was not plain.
+def _confirmation(
+    request: CheckoutRequest, placed: Record, operation: Operation, outcome: GatewayOutcome
+) -> Confirmation:
+    """A yes, with the answer that is made before it is written down.
 
-    The answer is made before, of the order as a yes will leave it; should it have gone further
-    meanwhile, the step-by-step way tells how it stands.
+    Should the order have gone further meanwhile, the step-by-step way tells how it stands.
     """
     version = placed["version"] + VERSIONS_OF_A_YES
     order = {
@@ -260,12 +265,10 @@ async def _confirm(
         "payment_status": PaymentState.AUTHORISED,
         "version": version,
     }
-    body = orjson.dumps(shape_order(order, with_code=True))
-    stands = await database.pool.fetchrow(
-        _CONFIRM_AUTHORISED.text, operation.id, outcome.reference, outcome.code,
-        request.user_id, request.key, CREATED, body, operation.order_id, version,
+    return Confirmation(
+        operation.id, outcome.reference, outcome.code, request.user_id, request.key,
+        operation.order_id, version, orjson.dumps(shape_order(order, with_code=True)),
     )  # fmt: skip
-    return None if stands is None else StoredAnswer(stands["status"], stands["answer"])
 
 
 async def _resume(database: Database, request: CheckoutRequest, order_id: str) -> CheckoutAnswer:

@@ -2,8 +2,10 @@
 
 A commit waits for the disk, and a batch waits once for all of its members; its statements start
 once, and of a product that all of them want there is one new row version.  Nobody waits for a
-batch to fill: whoever finds a lane free goes at once, alone, and only who has to wait anyway gets
-company.  ``checkout_batch`` (SQL) gives each member an outcome of its own.
+batch to fill: whoever finds nobody under way goes at once, alone, and only who has to wait anyway
+gets company.  A further lane opens when a whole batch waits, or when the others are held up: one
+for each that comes would halve the batches, and a small one costs nearly what a large one does.
+``checkout_batch`` (SQL) gives each member an outcome of its own.
 
 ::
 
@@ -46,6 +48,8 @@ _LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, Timeo
 # Each try waits for the locks of the others; three in a row say that waiting does not help.
 ALONE_ATTEMPTS = 3
 RETRY_S = 0.02
+# A batch that takes longer waits for somebody's locks, and another lane may go past it.
+HELD_UP_S = 0.1
 
 # One member: the parameters of checkout_batch without ``n``.  Its values are JSON.
 Member = Mapping[str, Any]
@@ -146,6 +150,8 @@ class Committer:
         self._on_batch = on_batch
         self._waiting: deque[_Waiting] = deque()
         self._lanes = 0
+        # Lanes whose batch takes no longer than a batch should.
+        self._moving = 0
         self._closing = False
         self._tasks = asyncio.TaskGroup()
 
@@ -173,19 +179,33 @@ class Committer:
             raise _busy()
         waiting = _Waiting(member, time.monotonic())
         self._waiting.append(waiting)
+        if not self._moving or len(self._waiting) >= self._settings.batch_max:
+            self._open_lane()
+        return await waiting.told
+
+    def _open_lane(self) -> None:
+        """One more, unless there are as many as there may be."""
         if self._lanes < self._settings.lanes:
             self._lanes += 1
+            self._moving += 1
             self._tasks.create_task(self._lane())
-        return await waiting.told
 
     async def _lane(self) -> None:
         """Commit what waits until nothing does."""
         batch: list[_Waiting] = []
         try:
             while batch := self._take():
-                await self._run(batch)
+                committing = self._tasks.create_task(self._run(batch))
+                await asyncio.wait((committing,), timeout=HELD_UP_S)
+                if not committing.done():
+                    self._moving -= 1
+                    if self._waiting and not self._moving:
+                        self._open_lane()
+                    await committing
+                    self._moving += 1
         finally:
             self._lanes -= 1
+            self._moving -= 1
             for waiting in batch:
                 waiting.tell(Busy("The server stopped meanwhile; ask again with the same key."))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from geo.distances import Point, distance_m
@@ -18,10 +19,13 @@ from riders.locations import RiderFix
 
 _ORDERS = load("orders", "dispatch_orders")
 _RIDERS = load("orders", "dispatch_riders")
+_UNMANNED = load("orders", "dispatch_unmanned")
 _DEMAND = load("orders", "recent_demand")
 
 # How far back orders tell what the next ones may look like.
 DEMAND_WINDOW_S = 1800.0
+
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -83,6 +87,24 @@ class Rows:
     trip_orders: Mapping[str, Any]
     riders: Mapping[str, Any]
     demand: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmanned:
+    """Orders of a partition in whose city nobody is on shift: without a rider, and in all."""
+
+    unassigned: int
+    orders: int
+
+
+async def unmanned(pool: Pool, partition: Partition) -> Unmanned | None:
+    """What waits for riders to come; None when there are some.
+
+    Asked first: without riders there is nothing to decide, however many orders wait, and reading
+    four thousand of them takes Postgres 80 ms.
+    """
+    row = await pool.fetchrow(_UNMANNED.text, partition.city_id, sorted(partition.store_ids))
+    return None if row is None else Unmanned(row["unassigned"], row["all"])
 
 
 async def read_rows(conn: AsyncConnection, partition: Partition) -> Rows:

@@ -8,32 +8,38 @@ came after.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
 
 import asyncpg
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit.lane import Lane
 from kit.sql import json_parameter
 from orders import disputes
-from orders.payment_flow import settle
+from orders.payment_outcomes import settle
 from payments import operations
 from payments.alerts import AlertKind, raise_alert
 from payments.gateway import OperationKind, OutcomeCode, OutcomeStatus
 from payments.operations import Operation, OperationStatus
 from payments.settings import PaymentSettings
 from payments.tables import payment_webhooks
-from payments.webhook_event import WebhookEvent, WebhookKind
+from payments.webhook_event import UnwantedEvent, WebhookEvent, WebhookKind
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+# The parameters of the routine take_authorised, in their order.
+_Told = Mapping[str, Any]
 
 _TAKE_AUTHORISED: Final = (
     "SELECT take_authorised($1::text, $2::text, $3::text, $4::text::jsonb, $5::text, $6::bigint,"
     " $7::text, $8::text, $9::bigint, $10::text, $11::text)"
 )
+_TAKE_TOGETHER: Final = "SELECT n, intake FROM take_authorised_together($1::text::jsonb)"
 _REFUSED: Final = frozenset({OperationStatus.FAILED, OperationStatus.DECLINED})
 
 
@@ -55,10 +61,13 @@ class Taken:
 
 
 async def take(
-    conn: AsyncConnection, settings: PaymentSettings, gateway: str, event: WebhookEvent
+    conn: AsyncConnection,
+    settings: PaymentSettings,
+    gateway: str,
+    event: WebhookEvent | UnwantedEvent,
 ) -> Taken:
     """Take one event whose signature was found good."""
-    if event.kind is WebhookKind.OTHER:
+    if isinstance(event, UnwantedEvent):
         return Taken(Intake.IGNORED)
     operation = await _operation(conn, gateway, event)
     reason = _reason_to_reject(gateway, event, operation)
@@ -76,11 +85,56 @@ async def take(
     return Taken(intake)
 
 
-async def take_authorised(pool: Pool, gateway: str, event: WebhookEvent) -> Taken | None:
+async def take_authorised(
+    pool: Pool, gateway: str, event: WebhookEvent | UnwantedEvent
+) -> Taken | None:
     """Take the event that nearly every order has, in one statement: it is paid for, as asked.
 
     None when it is anything else, or does not fit: then nothing has happened, and ``take`` knows.
     """
+    told = _authorised(gateway, event)
+    return None if told is None else await _take_alone(pool, told)
+
+
+class WebhookIntake:
+    """The same for a process in which many come at once: those that wait are taken together.
+
+    Use as a context.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._lane: Lane[_Told, Taken | None] = Lane(
+            "take_authorised",
+            lambda one: _take_alone(pool, one),
+            lambda many: _take_together(pool, many),
+            # Whether an event is stale depends on what came before of the same payment.
+            apart=lambda one: (one["gateway"], one["reference"]),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._lane.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._lane.__aexit__(kind, error, trace)
+
+    async def take_authorised(
+        self, gateway: str, event: WebhookEvent | UnwantedEvent
+    ) -> Taken | None:
+        """``take_authorised`` of this module, alone or in company."""
+        told = _authorised(gateway, event)
+        return None if told is None else await self._lane.submit(told)
+
+
+def _authorised(gateway: str, event: WebhookEvent | UnwantedEvent) -> _Told | None:
+    """What the routine is told of an event that says that an order is paid for."""
+    if isinstance(event, UnwantedEvent):
+        return None
     plain = (
         event.kind is WebhookKind.PAYMENT
         and event.dispute is None
@@ -90,12 +144,27 @@ async def take_authorised(pool: Pool, gateway: str, event: WebhookEvent) -> Take
     if not (plain and event.operation_key and event.order_id):
         return None
     moved = event.outcome.amount or event.amount
-    intake = await pool.fetchval(
-        _TAKE_AUTHORISED, gateway, event.event_id, event.type, json_parameter(_told(event)),
-        event.reference, event.version, event.operation_key, event.order_id, moved.amount_minor,
-        moved.currency, event.outcome.code,
-    )  # fmt: skip
+    return {
+        "gateway": gateway, "event_id": event.event_id, "type": event.type,
+        "payload": _told(event), "reference": event.reference, "version": event.version,
+        "operation_id": event.operation_key, "order_id": event.order_id,
+        "amount_minor": moved.amount_minor, "currency": moved.currency,
+        "code": event.outcome.code,
+    }  # fmt: skip
+
+
+async def _take_alone(pool: Pool, told: _Told) -> Taken | None:
+    parameters = {**told, "payload": json_parameter(told["payload"])}
+    intake = await pool.fetchval(_TAKE_AUTHORISED, *parameters.values())
     return None if intake is None else Taken(Intake(intake))
+
+
+async def _take_together(pool: Pool, many: Sequence[_Told]) -> list[Taken | None]:
+    rows = await pool.fetch(
+        _TAKE_TOGETHER, json_parameter([{**one, "n": n} for n, one in enumerate(many)])
+    )
+    taken = {row["n"]: Taken(Intake(row["intake"])) for row in rows}
+    return [taken.get(n) for n in range(len(many))]
 
 
 async def _operation(conn: AsyncConnection, gateway: str, event: WebhookEvent) -> Operation | None:

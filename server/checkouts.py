@@ -66,6 +66,7 @@ class Checkouts:
             services.clock,
             request,
             services.committer,
+            services.confirmer,
         )
 
     async def remember_quote(self, quote_id: str, user_id: str) -> None:

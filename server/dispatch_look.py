@@ -22,7 +22,7 @@ from kit.db import lost
 from kit.errors import IllegalTransition
 from orders import batches, dispatch_controls, dispatching, offers
 from orders.dispatch_snapshot import Question, ask
-from orders.dispatch_world import Partition, World, of_partition, read_rows
+from orders.dispatch_world import Partition, World, of_partition, read_rows, unmanned
 from orders.dispatching import Origin, commit_trip, fence
 from orders.errors import LeaseLost, StaleAssignment
 from orders.territory import Territory
@@ -47,11 +47,13 @@ class Outcome:
 
     ``stale``: parts of the plan were dropped, so the next look should come soon. ``idle``: no order
     waits for a rider or a rider for an order, so that nothing runs out until something happens.
+    ``unmanned``: nobody is on shift, so orders may wake us in vain.
     """
 
     look_again_at_s: float | None
     stale: bool
     idle: bool = False
+    unmanned: bool = False
 
 
 @dataclass
@@ -73,17 +75,26 @@ class Lookout:
         self._begun[partition.id] += 1
         fallbacks, replaced = self.planner.fallbacks, self.planner.replaced
         await self._sweep(partition, epoch, figures)
-        world = await self.read(territory, partition)
-        outcome = Outcome(None, stale=False, idle=not (world.orders or world.trip_orders))
-        if world.orders and world.riders:
-            outcome = await self._decide(territory, partition, epoch, world, figures)
+        without_riders = await unmanned(self.services.database.pool, partition)
+        if without_riders is None:
+            outcome = await self._read_and_decide(territory, partition, epoch, figures)
         else:
-            figures.orders_unassigned = len(world.orders)
+            figures.orders_unassigned = without_riders.unassigned
+            outcome = Outcome(None, stale=False, idle=not without_riders.orders, unmanned=True)
         figures.counts["fallbacks"] = self.planner.fallbacks - fallbacks
         figures.counts["solvers_replaced"] = self.planner.replaced - replaced
         figures.counts["failed_looks"] = self._begun.pop(partition.id) - 1
         await dispatch_figures.add(self.services.database, partition, epoch, figures)
         return outcome
+
+    async def _read_and_decide(
+        self, territory: Territory, partition: Partition, epoch: int, figures: Figures
+    ) -> Outcome:
+        world = await self.read(territory, partition)
+        if world.orders and world.riders:
+            return await self._decide(territory, partition, epoch, world, figures)
+        figures.orders_unassigned = len(world.orders)
+        return Outcome(None, stale=False, idle=not (world.orders or world.trip_orders))
 
     def forget(self, partition_id: str) -> None:
         """Another dispatcher plans for the partition now."""

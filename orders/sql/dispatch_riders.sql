@@ -8,9 +8,6 @@ SELECT r.id, r.vehicle, r.capacity_g, r.capacity_orders, r.version, h.started_at
                                                - t.created_at)), 0)::float8
         FROM trips t WHERE t.rider_id = r.id AND t.created_at >= h.started_at) AS busy_s,
        extract(epoch FROM darkstore_now() - h.started_at)::float8 AS on_shift_s,
-       (SELECT coalesce(sum(extract(epoch FROM coalesce(t.ended_at, darkstore_now())
-                                               - t.created_at)), 0)::float8
-        FROM trips t WHERE t.rider_id = r.id AND t.created_at >= h.started_at) AS busy_s,
        (SELECT coalesce(sum(c.cash_minor), 0)::bigint FROM rider_cash c
         WHERE c.rider_id = r.id) AS cash_minor,
        (SELECT jsonb_build_object(

@@ -1,6 +1,6 @@
--- What the checkout needs of the order that it has just placed: its view (order_view.sql) and the
--- operation that asks for its money.
---   $1 order id, $2 operation id
+-- What checkouts need of the orders that they have just placed: their views (order_view.sql) and
+-- the operations that ask for their money.
+--   $1 order ids, $2 the operation of each (text[])
 SELECT o.*, r.name AS rider_name, r.vehicle AS rider_vehicle, s.lat AS store_lat, s.lon AS store_lon,
        s.name AS store_name,
        (SELECT jsonb_agg(jsonb_build_object(
@@ -21,8 +21,10 @@ SELECT o.*, r.name AS rider_name, r.vehicle AS rider_vehicle, s.lat AS store_lat
             'method', p.method, 'amount_minor', p.amount_minor, 'currency', p.currency,
             'token', p.token, 'route', p.route, 'attempt', p.attempt, 'status', p.status,
             'reference', p.reference, 'code', p.code, 'attempts', p.attempts, 'answers', p.answers)
-        FROM payment_operations p WHERE p.id = $2::text AND p.order_id = o.id) AS operation
-FROM orders o
+        FROM payment_operations p WHERE p.id = a.operation_id AND p.order_id = o.id) AS operation
+-- Read by a subquery, arrays are ten elements to the planner, however many there are: then it keeps
+-- one plan, where it made a new one for every call (0.5 ms).
+FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) AS a(order_id, operation_id)
+JOIN orders o ON o.id = a.order_id
 JOIN stores s ON s.id = o.store_id
 LEFT JOIN riders r ON r.id = o.rider_id
-WHERE o.id = $1::text

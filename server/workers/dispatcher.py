@@ -36,6 +36,8 @@ REST_SHARE: Final = 0.5
 # Real seconds between two looks at a partition without open orders, whatever the clock's speed: an
 # order wakes us, and this is what a lost wake-up costs.
 IDLE_S: Final = 3.0
+# Real seconds between two looks where nobody is on shift: what a rider who comes waits at most.
+UNMANNED_S: Final = 0.5
 # Real seconds between two looks at which stores and parts there are.
 SURVEY_S: Final = 0.5
 RELEASE_ERRORS = (*PASSING, OSError)
@@ -162,6 +164,8 @@ class Dispatcher:
         """Until the tick, the moment at which a held order is due, or a wake-up."""
         clock = self._services.clock
         gap_s = max(self._settings.least_gap_s, REST_SHARE * took_s)
+        if outcome.unmanned:
+            gap_s = max(gap_s, UNMANNED_S)
         until_s = clock.real_s(self._settings.tick_s)
         if outcome.idle:
             until_s = max(until_s, IDLE_S)
