@@ -38,6 +38,7 @@ from identity.settings import IdentitySettings
 from identity.tokens import RefreshToken, Tokens, new_refresh_token, refresh_hash
 from kit.clock import Clock
 from kit.db import Database
+from kit.redis import line_of
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class Identity:
         self.passwords = Passwords(settings.argon2)
         self._database = database
         self._redis = redis
+        self._line = line_of(redis)
         self._clock = clock
         self._rider_of = rider_of
         # Until when (monotonic seconds) a session is taken for alive.
@@ -239,7 +241,7 @@ class Identity:
         if not ids:
             return set()
         try:
-            marks = await self._redis.mget([revoked_key(one) for one in ids])
+            marks = await self._line.send("MGET", *(revoked_key(one) for one in ids))
         except RedisError as error:
             log.warning("revocations_from_database", error=type(error).__name__)
             async with self._database.begin() as conn:

@@ -21,7 +21,7 @@ from orders.rows import OrderRow, lock_order
 from orders.settings import OrderSettings
 from orders.tables import order_past_addresses, orders
 from orders.territory import Territory
-from riders import trips
+from riders import stops, trips
 from stores import picking
 
 _IN_THE_STORE = frozenset(
@@ -74,9 +74,33 @@ async def change_address(
         later_s = min(later_s, max(0, round((now - pick_from).total_seconds())))
     _ask_first(order, later_s, settings, accepted=accept_promise)
     later = timedelta(seconds=later_s)
+    version = await _move(conn, order, door, travel_s, pick_from, later)
+    await conn.execute(
+        insert(order_past_addresses).values(
+            order_id=order_id, version=version, lat=order.lat, lon=order.lon,
+            address=order.address, note=order.address_note, travel_s=order.travel_s,
+            promised_high_at=order.promised_high_at, actor=actor, at=now,
+        )
+    )  # fmt: skip
+    await announce_promise(conn, order_id, "address_changed")
+    await _tell_rider(conn, order_id, door.point, later)
+    if task is not None:
+        await picking.announced(conn, task["id"])
+    return later_s
+
+
+async def _move(
+    conn: AsyncConnection,
+    order: OrderRow,
+    door: Door,
+    travel_s: int,
+    pick_from: datetime | None,
+    later: timedelta,
+) -> int:
+    """Write the new door down; returns the order's new version."""
     version = await conn.scalar(
         update(orders)
-        .where(orders.c.id == order_id)
+        .where(orders.c.id == order.id)
         .values(
             lat=door.point.lat,
             lon=door.point.lon,
@@ -90,18 +114,8 @@ async def change_address(
         )
         .returning(orders.c.version)
     )
-    await conn.execute(
-        insert(order_past_addresses).values(
-            order_id=order_id, version=version, lat=order.lat, lon=order.lon,
-            address=order.address, note=order.address_note, travel_s=order.travel_s,
-            promised_high_at=order.promised_high_at, actor=actor, at=now,
-        )
-    )  # fmt: skip
-    await announce_promise(conn, order_id, "address_changed")
-    await _tell_rider(conn, order_id, door.point, later)
-    if task is not None:
-        await picking.announced(conn, task["id"])
-    return later_s
+    assert isinstance(version, int), "the row is locked"
+    return version
 
 
 def _ask_first(order: OrderRow, later_s: int, settings: OrderSettings, *, accepted: bool) -> None:
@@ -125,5 +139,5 @@ async def _tell_rider(conn: AsyncConnection, order_id: str, point: Point, later:
     if trip is None:
         return
     await trips.lock(conn, trip.id)
-    await trips.move_dropoff(conn, trip.id, order_id, point.lat, point.lon, later)
+    await stops.move_dropoff(conn, trip.id, order_id, point.lat, point.lon, later)
     await trips.announce(conn, trip.id)

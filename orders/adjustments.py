@@ -30,7 +30,7 @@ from orders.model import OrderState
 from orders.refund_split import RefundTo
 from orders.rows import OrderRow, lock_order
 from orders.tables import order_adjustments, orders
-from riders import trips
+from riders import stops, trips
 
 
 class AdjustmentKind(StrEnum):
@@ -183,6 +183,6 @@ async def _tell_rider(conn: AsyncConnection, order_id: str) -> None:
     order = await lock_order(conn, order_id)
     if order.gateway != paying.CASH:
         return
-    trip_id = await trips.set_cash_due(conn, order_id, paying.cash_due_minor(order))
+    trip_id = await stops.set_cash_due(conn, order_id, paying.cash_due_minor(order))
     if trip_id is not None:
         await trips.announce(conn, trip_id)

@@ -20,7 +20,7 @@ from orders.model import DeliveryState
 from orders.rows import OrderRow
 from orders.tables import orders
 from orders.transitions import SYSTEM, move
-from riders import trips
+from riders import stops, trips
 from riders.model import Trip
 from riders.tables import riders
 
@@ -46,7 +46,7 @@ async def arrive_at_store(
     conn: AsyncConnection, trip: Trip, actor: str, at: datetime, locked: Mapping[str, OrderRow]
 ) -> None:
     """The rider stands at the counter for every order of the trip that waits there."""
-    order_ids = await trips.arrive_at_pickups(conn, trip.id, at)
+    order_ids = await stops.arrive_at_pickups(conn, trip.id, at)
     for order_id in order_ids:
         if locked[order_id].delivery_status == DeliveryState.ASSIGNED:
             await move(conn, order_id, DeliveryState.AT_STORE, actor)

@@ -27,7 +27,7 @@ from orders.returns import settle_undeliverable
 from orders.rows import OrderRow
 from orders.tables import order_lines, quotes
 from orders.transitions import move
-from riders import availability, trips
+from riders import availability, stops, trips
 from riders.model import Stop, StopKind, StopStatus, Trip, TripStatus
 from riders.tables import earnings
 
@@ -64,7 +64,7 @@ async def arrive(
         raise IllegalTransition("The store has not handed this order over.")
     if left:
         await batches.leave_behind(conn, trip, left, actor, batches.LEFT_BEHIND)
-    await trips.set_stop(conn, trip_id, n, StopStatus.ARRIVED, arrived_at)
+    await stops.set_stop(conn, trip_id, n, StopStatus.ARRIVED, arrived_at)
     await move(conn, stop.order_id, DeliveryState.AT_DOOR, actor)
     await move(conn, stop.order_id, OrderState.ARRIVING, actor)
     await trips.announce(conn, trip_id)
@@ -102,7 +102,7 @@ async def complete(
             "The cash that was taken is not what is due.",
             errors=[{"field": "cash_collected", "detail": f"{owed} minor units are due"}],
         )
-    await trips.set_stop(conn, trip_id, n, StopStatus.COMPLETED, await _event_time(conn, at))
+    await stops.set_stop(conn, trip_id, n, StopStatus.COMPLETED, await _event_time(conn, at))
     await move(conn, order.id, DeliveryState.DONE, actor)
     await move(conn, order.id, OrderState.DELIVERED, actor)
     await _book(conn, order, trip)
@@ -135,7 +135,7 @@ async def fail(
     if stop.kind is StopKind.PICKUP:
         raise IllegalTransition("Call the store: only a drop-off can fail.")
     order = locked[stop.order_id]
-    await trips.set_stop(conn, trip_id, n, StopStatus.FAILED, await _event_time(conn, at))
+    await stops.set_stop(conn, trip_id, n, StopStatus.FAILED, await _event_time(conn, at))
     await move(conn, order.id, DeliveryState.FAILED, actor, reason)
     await move(conn, order.id, OrderState.UNDELIVERABLE, actor, reason)
     await settle_undeliverable(conn, order, actor, reason, fee_minor)

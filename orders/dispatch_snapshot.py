@@ -12,9 +12,10 @@ import structlog
 
 from dispatch.parameters import Parameters, Vehicle
 from dispatch.snapshot import CurrentTrip, Demand, Order, Rider, Snapshot, Store
-from dispatch.travel import TravelTimes
+from dispatch.travel import FloatArray
+from dispatch.travel_blocks import NO_STORE, IntArray, TravelBlocks
 from geo.distances import Point
-from geo.travel import StraightLine
+from geo.travel import StraightLine, TravelTimes
 from orders.dispatch_world import World
 from orders.paying import CASH
 from orders.territory import Territory
@@ -35,12 +36,7 @@ LEAST_SHIFT_S = 600.0
 READY_SPREAD = 0.3
 DROPOFF_SERVICE_S = 60.0
 
-# Whoever has just come counts as if on shift for so long: one trip is not a whole shift.
-_SHORT_SHIFT_S = 60.0
-
 _VEHICLES = frozenset(vehicle.value for vehicle in Vehicle)
-# In an integer matrix the engine takes the greatest value for "no way".
-_NO_WAY = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +48,22 @@ class Question:
 
 
 class _Places:
-    """Numbers for points; one that comes again has the same."""
+    """Numbers for points and the store whose trips lead there; what comes again has the same."""
 
     def __init__(self) -> None:
-        self._numbers: dict[Point, int] = {}
+        self._numbers: dict[tuple[Point, str | None], int] = {}
 
-    def add(self, lat: float, lon: float) -> int:
-        return self._numbers.setdefault(Point(lat, lon), len(self._numbers))
+    def add(self, point: Point, store_id: str | None = None) -> int:
+        """store_id: None for where a rider is, to which no trip leads."""
+        return self._numbers.setdefault((point, store_id), len(self._numbers))
 
     @property
     def points(self) -> tuple[Point, ...]:
-        return tuple(self._numbers)
+        return tuple(point for point, _ in self._numbers)
+
+    @property
+    def store_ids(self) -> tuple[str | None, ...]:
+        return tuple(store_id for _, store_id in self._numbers)
 
 
 def ask(
@@ -87,7 +88,7 @@ def ask(
     stores = tuple(
         Store(
             store_id=store_id,
-            place=places.add(*_lat_lon(territory.stores[store_id].point)),
+            place=places.add(territory.stores[store_id].point, store_id),
             queue=tuple(world.queues.get(store_id, ())),
         )
         for store_id in sorted(set(used))
@@ -107,28 +108,27 @@ def ask(
         riders=riders,
         stores=stores,
         recent=tuple(_demand(row, places) for row in world.demand),
-        travel=travel_times(territory, world.city_id, places.points),
+        travel=_travel(territory.travel.get(world.city_id) or StraightLine(), places, stores),
         parameters=parameters or Parameters(),
         deadline_s=deadline_s,
     )
     return Question(snapshot, places.points)
 
 
-def _lat_lon(point: Point) -> tuple[float, float]:
-    return point.lat, point.lon
+def _travel(
+    times: TravelTimes | StraightLine, places: _Places, stores: Sequence[Store]
+) -> TravelBlocks:
+    """Whole seconds, which the log of decisions keeps in two bytes each."""
+    lat = np.array([point.lat for point in places.points])
+    lon = np.array([point.lon for point in places.points])
+    row_of: dict[str | None, int] = {None: NO_STORE}
+    row_of.update({store.store_id: row for row, store in enumerate(stores)})
+    store_of = [row_of[store_id] for store_id in places.store_ids]
 
+    def between(start: IntArray, end: IntArray) -> FloatArray:
+        return np.rint(times.between(lat[start], lon[start], lat[end], lon[end]))
 
-def travel_times(territory: Territory, city_id: str, points: Sequence[Point]) -> TravelTimes:
-    """Whole seconds between all points, in two bytes each."""
-    times = territory.travel.get(city_id) or StraightLine()
-    lat = np.array([point.lat for point in points])
-    lon = np.array([point.lon for point in points])
-    seconds = np.asarray(
-        times.between(lat[:, None], lon[:, None], lat[None, :], lon[None, :]), dtype=np.float64
-    )
-    known = np.isfinite(seconds) & (seconds >= 0)
-    whole = np.where(known, np.minimum(np.rint(seconds), _NO_WAY - 1), _NO_WAY)
-    return TravelTimes(whole.astype(np.uint16), np.arange(len(points), dtype=np.int32))
+    return TravelBlocks.gather(store_of, [store.place for store in stores], between)
 
 
 def _pick_s(row: Any) -> float:
@@ -141,7 +141,7 @@ def _demand(row: Any, places: _Places) -> Demand:
     return Demand(
         order_id=row.id,
         store_id=row.store_id,
-        place=places.add(row.lat, row.lon),
+        place=places.add(Point(row.lat, row.lon), row.store_id),
         placed_at_s=placed_at_s,
         ready_at_s=expected_s if row.packed_at is None else row.packed_at.timestamp(),
     )
@@ -163,7 +163,7 @@ def _order(row: Any, places: _Places, world: World, now_s: float) -> Order:
     return Order(
         order_id=row.id,
         store_id=row.store_id,
-        place=places.add(row.lat, row.lon),
+        place=places.add(Point(row.lat, row.lon), row.store_id),
         placed_at_s=row.placed_at.timestamp(),
         ready_at_s=ready_at_s,
         ready_spread_s=spread_s,
@@ -202,8 +202,7 @@ class _Riders:
     def _rider(self, row: Any, fix: RiderFix, places: _Places) -> Rider | None:
         here = Point(fix.lat, fix.lon)
         if row.trip is None:
-            place = places.add(fix.lat, fix.lon)
-            return rider_of(row, place, self._settings, self._now_s, worked=self._worked(row))
+            return rider_of(row, places.add(here), self._settings, self._now_s)
         stops = [stop for stop in row.trip["stops"] if stop["status"] != StopStatus.CANCELLED]
         waiting = [stop for stop in stops if stop["status"] not in DONE_STOPS]
         pickups = [stop for stop in stops if stop["kind"] == StopKind.PICKUP]
@@ -212,24 +211,15 @@ class _Riders:
             if trip is None:
                 return None
             due = sum(stop["cash_due_minor"] for stop in stops)
-            place = places.add(fix.lat, fix.lon)
             return rider_of(
-                row, place, self._settings, self._now_s, trip=trip, cash_due_minor=due,
-                worked=self._worked(row),
-            )  # fmt: skip
+                row, places.add(here), self._settings, self._now_s, trip=trip, cash_due_minor=due
+            )
         if not waiting:
             return None
-        place = places.add(waiting[-1]["lat"], waiting[-1]["lon"])
+        place = places.add(Point(waiting[-1]["lat"], waiting[-1]["lon"]))
         due = sum(stop["cash_due_minor"] for stop in waiting)
         free_at_s = self._now_s + self._left_s(here, waiting)
-        return rider_of(
-            row, place, self._settings, free_at_s, cash_due_minor=due, worked=self._worked(row)
-        )
-
-    def _worked(self, row: Any) -> float:
-        """The share of this shift that went into trips."""
-        on_shift_s = max(_SHORT_SHIFT_S, self._now_s - row.started_at.timestamp())
-        return float(min(1.0, max(0.0, row.busy_s / on_shift_s)))
+        return rider_of(row, place, self._settings, free_at_s, cash_due_minor=due)
 
     def _uncollected(
         self,
@@ -282,11 +272,8 @@ def rider_of(
     *,
     trip: CurrentTrip | None = None,
     cash_due_minor: int = 0,
-    worked: float | None = None,
 ) -> Rider:
-    """A rider's row; ``cash_due_minor`` is what the trip that they ride will bring, ``worked`` the
-    share of the shift that they were on trips.
-    """
+    """A rider's row; ``cash_due_minor`` is what the trip that they ride will bring."""
     return Rider(
         rider_id=row.id,
         place=place,

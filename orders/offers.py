@@ -30,7 +30,7 @@ from orders.model import DeliveryState
 from orders.rows import OrderRow, lock_orders
 from orders.tables import orders
 from orders.transitions import SYSTEM, move
-from riders import availability, shifts, trips
+from riders import availability, declines, shifts, trip_views, trips
 from riders.model import PAUSING, DeclineReason, OfferStatus, PauseReason, Trip
 from riders.settings import OfferRules
 from riders.tables import riders
@@ -58,7 +58,7 @@ async def announce(conn: AsyncConnection, trip: Trip, *, auto_accept: bool) -> N
     """The offer on the rider's phone."""
     data = {
         "id": trip.offer_id,
-        "trip": trips.shape_work(trip),
+        "trip": trip_views.shape_work(trip),
         "expires_at": rfc3339(trip.expires_at),
         "auto_accept": auto_accept,
     }
@@ -125,7 +125,7 @@ async def decline(
     await trips.close_offer(conn, trip, OfferStatus.DECLINED, reason.value, now, note)
     until = await _pause_end(conn, rules, rider_id, reason, now)
     for order_id in trip.kept_order_ids:
-        await trips.exclude(conn, order_id, rider_id, now, until)
+        await declines.exclude(conn, order_id, rider_id, now, until)
     await availability.acted(conn, rider_id)
     await _free(conn, trip, OfferStatus.DECLINED)
     if reason in PAUSING:
@@ -162,7 +162,7 @@ async def expire(conn: AsyncConnection, trip_id: str, rules: OfferRules = STANDA
     await trips.close_offer(conn, trip, OfferStatus.EXPIRED, "no_answer", now)
     again_at = now + timedelta(seconds=rules.again_after_s)
     for order_id in trip.kept_order_ids:
-        await trips.count_miss(conn, order_id, trip.rider_id, now, again_at, rules.again_most)
+        await declines.count_miss(conn, order_id, trip.rider_id, now, again_at, rules.again_most)
     await _free(conn, trip, OfferStatus.EXPIRED)
     await availability.missed_offer(conn, trip.rider_id, rules.missed_most)
     await dispatch_alerts.count_failed_offers(conn, trip.kept_order_ids, rules.failed_alert)

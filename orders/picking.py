@@ -29,7 +29,7 @@ from orders.settings import SubstitutionSettings
 from orders.shortages import report_missing
 from orders.tables import orders
 from orders.transitions import move
-from riders import trips
+from riders import stops, trips
 from stores import picking, reservations, substitutes
 from stores.picking import PickStatus, PickTask
 from stores.substitutes import TO_FETCH, WAITING
@@ -81,20 +81,34 @@ async def claim(
     held = await picking.claimed_by(conn, store_id, picker_id)
     if held is not None:
         return await picking.read(conn, held)
-    wanted = [pick_task_id] if pick_task_id else await picking.candidates(conn, store_id)
-    for candidate in wanted:
-        order_id, _store = await picking.locate(conn, candidate)
-        # The order's row is locked before the task's, as everywhere; a locked one is being
-        # claimed or cancelled this moment.
-        status = await conn.scalar(
-            select(orders.c.status).where(orders.c.id == order_id).with_for_update(skip_locked=True)
-        )
-        if status is None or not await picking.claim(conn, store_id, picker_id, candidate):
-            continue
-        if status == OrderState.CONFIRMED:
-            await move(conn, order_id, OrderState.PICKING, picker_id)
-        return await picking.announced(conn, candidate)
+    if pick_task_id is not None:
+        # Who wants a certain task waits for whoever has its order in hand this moment.
+        task = await _take(conn, store_id, picker_id, pick_task_id, wait=True)
+        if task is None:
+            raise NothingToPick("This task is no longer waiting to be picked.")
+        return task
+    for candidate in await picking.candidates(conn, store_id):
+        # A locked one is being claimed, cancelled or given a rider: the next one is as good.
+        task = await _take(conn, store_id, picker_id, candidate, wait=False)
+        if task is not None:
+            return task
     raise NothingToPick("Nothing is waiting to be picked.")
+
+
+async def _take(
+    conn: AsyncConnection, store_id: str, picker_id: str, pick_task_id: str, *, wait: bool
+) -> PickTask | None:
+    """The task, claimed; None when it is not free, or without ``wait`` not at this moment."""
+    order_id, _store = await picking.locate(conn, pick_task_id)
+    # The order's row is locked before the task's, as everywhere.
+    status = await conn.scalar(
+        select(orders.c.status).where(orders.c.id == order_id).with_for_update(skip_locked=not wait)
+    )
+    if status is None or not await picking.claim(conn, store_id, picker_id, pick_task_id):
+        return None
+    if status == OrderState.CONFIRMED:
+        await move(conn, order_id, OrderState.PICKING, picker_id)
+    return await picking.announced(conn, pick_task_id)
 
 
 async def scan(
@@ -259,7 +273,7 @@ async def hand_over(
     await move(conn, order_id, OrderState.PICKED_UP, actor)
     await move(conn, order_id, DeliveryState.COLLECTED, actor)
     await reservations.consume(conn, order_id, actor)
-    await trips.complete_pickup(conn, trip.id, order_id)
+    await stops.complete_pickup(conn, trip.id, order_id)
     await picking.set_status(conn, pick_task_id, PickStatus.HANDED_OVER)
     await trips.announce(conn, trip.id)
     return await picking.announced(conn, pick_task_id)

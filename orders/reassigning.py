@@ -26,7 +26,7 @@ from orders.returns import settle_undeliverable
 from orders.rows import OrderRow
 from orders.tables import orders
 from orders.transitions import SYSTEM, move
-from riders import availability, trips
+from riders import availability, declines, stops, trips
 from riders.model import (
     DONE_STOPS,
     HandBackReason,
@@ -58,7 +58,7 @@ async def unassign(conn: AsyncConnection, trip_id: str, actor: str, reason: str)
         raise IllegalTransition("The rider has collected an order of this trip already.")
     now = await database_now(conn)
     for order_id in trip.kept_order_ids:
-        await trips.exclude(conn, order_id, trip.rider_id, now)
+        await declines.exclude(conn, order_id, trip.rider_id, now)
     await take_off(conn, trip, trip.kept_order_ids, actor, reason)
     return await trips.read(conn, trip_id)
 
@@ -75,7 +75,7 @@ async def reassign(conn: AsyncConnection, trip_id: str, reason: str) -> list[str
     if taken:
         now = await database_now(conn)
         for order_id in taken:
-            await trips.exclude(conn, order_id, trip.rider_id, now, now + _AGAIN_AFTER)
+            await declines.exclude(conn, order_id, trip.rider_id, now, now + _AGAIN_AFTER)
         await take_off(conn, trip, taken, SYSTEM, reason)
     return taken
 
@@ -171,7 +171,7 @@ async def hand_back(
     taken = _uncollected(locked, trip)
     now = await database_now(conn)
     for order_id in taken:
-        await trips.exclude(conn, order_id, rider_id, now)
+        await declines.exclude(conn, order_id, rider_id, now)
     if taken:
         await take_off(conn, trip, taken, actor, f"handed_back_{reason.value}")
     await availability.acted(conn, rider_id)
@@ -202,7 +202,7 @@ async def bring_back(conn: AsyncConnection, order_id: str, actor: str, reason: s
     for stop in trip.stops:
         open_door = stop.kind is StopKind.DROPOFF and stop.status not in DONE_STOPS
         if stop.order_id == order_id and open_door:
-            await trips.set_stop(conn, trip.id, stop.n, StopStatus.FAILED, now)
+            await stops.set_stop(conn, trip.id, stop.n, StopStatus.FAILED, now)
     await move(conn, order_id, DeliveryState.FAILED, actor, reason)
     await move(conn, order_id, OrderState.UNDELIVERABLE, actor, reason)
     await settle_undeliverable(conn, order, actor, "brought_back", 0)

@@ -36,7 +36,6 @@ class WebhookKind(StrEnum):
     PAYMENT = "payment"
     REFUND = "refund"
     DISPUTE = "dispute"
-    OTHER = "other"  # rightly signed, and about nothing that we act on: thank and forget
 
 
 class DisputeStatus(StrEnum):
@@ -92,6 +91,14 @@ class WebhookEvent:
     dispute: DisputeNotice | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UnwantedEvent:
+    """Rightly signed, and about nothing that we act on: thank and forget."""
+
+    event_id: str
+    type: str
+
+
 class WebhookParser(Protocol):
     """One gateway's events."""
 
@@ -101,7 +108,7 @@ class WebhookParser(Protocol):
         headers: Mapping[str, str],
         secrets: Sequence[str],
         now: datetime,
-    ) -> WebhookEvent:
+    ) -> WebhookEvent | UnwantedEvent:
         """The event in a body that the gateway signed.
 
         ``headers`` are looked up in lower case.  Any of ``secrets`` will do: two while one is

@@ -34,6 +34,7 @@ from payments.webhook_event import (
     DEFAULT_TOLERANCE_S,
     DisputeNotice,
     DisputeStatus,
+    UnwantedEvent,
     WebhookEvent,
     WebhookKind,
     WebhookMalformed,
@@ -67,7 +68,7 @@ class RazorpayWebhooks:
         headers: Mapping[str, str],
         secrets: Sequence[str],
         now: datetime,
-    ) -> WebhookEvent:
+    ) -> WebhookEvent | UnwantedEvent:
         signature = headers.get(RAZORPAY_SIGNATURE_HEADER.lower(), "")
         require_signed(raw_body, (signature,), secrets)
         require_length(raw_body)
@@ -82,7 +83,7 @@ class RazorpayWebhooks:
             raise WebhookMalformed("The body is not an event of this gateway.") from error
 
 
-def _read(event: Event, event_id: str) -> WebhookEvent:
+def _read(event: Event, event_id: str) -> WebhookEvent | UnwantedEvent:
     payload = event.payload
     if payload.dispute is not None and event.event.startswith("payment.dispute."):
         return _dispute_event(event, event_id, payload.dispute.entity)
@@ -101,12 +102,7 @@ def _read(event: Event, event_id: str) -> WebhookEvent:
             event, event_id, payment, OperationKind.CAPTURE, payment.note(CAPTURE_KEY),
             _captured(payment),
         )  # fmt: skip
-    return WebhookEvent(
-        event_id=event_id, type=event.event, occurred_at=_time(event.created_at),
-        operation_key="", outcome=GatewayOutcome(OutcomeStatus.UNKNOWN), reference="",
-        order_id="", status="", version=event.created_at, amount=Money(0, "XXX"),
-        kind=WebhookKind.OTHER,
-    )  # fmt: skip
+    return UnwantedEvent(event_id, event.event)
 
 
 def _captured(payment: Payment) -> GatewayOutcome:

@@ -2,7 +2,7 @@
 
 Taken from docs.stripe.com/webhooks (signatures: HMAC-SHA256 of ``t``, a full stop and the raw body;
 default tolerance 300 s; several ``v1`` while a secret is rotated) and /api/events/types.  Events of
-a kind that we did not ask for are ``other``; Stripe sends what its endpoint is subscribed to:
+a kind that we did not ask for are unwanted; Stripe sends what its endpoint is subscribed to:
 ``payment_intent.amount_capturable_updated``, ``.succeeded``, ``.canceled``, ``.payment_failed``,
 ``refund.created``, ``refund.updated``, ``charge.dispute.created``, ``.updated``, ``.closed``.
 """
@@ -15,7 +15,6 @@ from typing import Final
 
 import msgspec
 
-from kit.money import Money
 from payments.gateway import GatewayOutcome, OperationKind, OutcomeCode, OutcomeStatus
 from payments.stripe_wire import (
     CAPTURE_KEY,
@@ -35,6 +34,7 @@ from payments.webhook_event import (
     DEFAULT_TOLERANCE_S,
     DisputeNotice,
     DisputeStatus,
+    UnwantedEvent,
     WebhookEvent,
     WebhookKind,
     WebhookMalformed,
@@ -76,7 +76,7 @@ class StripeWebhooks:
         secrets: Sequence[str],
         now: datetime,
         tolerance_s: int = DEFAULT_TOLERANCE_S,
-    ) -> WebhookEvent:
+    ) -> WebhookEvent | UnwantedEvent:
         header = headers.get(STRIPE_SIGNATURE_HEADER.lower(), "")
         require_timestamped(raw_body, header, secrets, now, tolerance_s)
         try:
@@ -86,19 +86,14 @@ class StripeWebhooks:
             raise WebhookMalformed("The body is not an event of this gateway.") from error
 
 
-def _read(event: Event) -> WebhookEvent:
+def _read(event: Event) -> WebhookEvent | UnwantedEvent:
     if event.name in _OPERATION_OF:
         return _intent_event(event, event.subject(Intent))
     if event.name in _REFUND_EVENTS:
         return _refund_event(event, event.subject(Refund))
     if event.name in _DISPUTE_EVENTS:
         return _dispute_event(event, event.subject(Dispute))
-    nothing = GatewayOutcome(OutcomeStatus.UNKNOWN)
-    return WebhookEvent(
-        event_id=event.id, type=event.name, occurred_at=_time(event.created), operation_key="",
-        outcome=nothing, reference="", order_id="", status="", version=event.created,
-        amount=Money(0, "XXX"), kind=WebhookKind.OTHER,
-    )  # fmt: skip
+    return UnwantedEvent(event.id, event.name)
 
 
 def _intent_event(event: Event, intent: Intent) -> WebhookEvent:

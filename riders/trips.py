@@ -1,13 +1,14 @@
-"""Trips, their stops, offers and assignments as rows.  Each function runs in a transaction.
+"""Trips, offers and assignments as rows; the stops are in ``riders.stops``.
 
-The orders' own states belong to ``orders.deliveries``, which calls this.
+Each function runs in a transaction.  The orders' own states belong to ``orders.deliveries``, which
+calls this.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert, select, text, update
@@ -27,7 +28,9 @@ from riders.model import (
     Trip,
     TripStatus,
 )
+from riders.stops import insert_stops
 from riders.tables import assignments, offers, riders, trip_stops, trips
+from riders.trip_views import shape
 
 _TRIPS = load("riders", "trip_view")
 _REORDER = load("riders", "reorder_stops")
@@ -134,7 +137,7 @@ async def offer(
         )
     )  # fmt: skip
     numbers = range(1, len(stops) + 1)
-    await _insert_stops(conn, trip_id, stops, numbers, numbers, StopStatus.PENDING)
+    await insert_stops(conn, trip_id, stops, numbers, numbers, StopStatus.PENDING)
     await _assign(conn, trip_id, rider_id, [stop.order_id for stop in stops], now)
     await conn.execute(
         insert(offers).values(
@@ -185,7 +188,7 @@ async def extend(
         ],
     )  # fmt: skip
     status = StopStatus.ARRIVED if trip.is_at_store else StopStatus.PENDING
-    await _insert_stops(
+    await insert_stops(
         conn, trip.id, added, new_numbers, [positions[n] for n in new_numbers], status, now
     )
     await _assign(conn, trip.id, trip.rider_id, [stop.order_id for stop in added], now)
@@ -196,31 +199,6 @@ async def extend(
     )
     await touch_rider(conn, trip.rider_id)
     return await read(conn, trip.id)
-
-
-async def _insert_stops(
-    conn: AsyncConnection,
-    trip_id: str,
-    stops: Sequence[PlannedStop],
-    numbers: Sequence[int],
-    positions: Sequence[int],
-    pickup_status: StopStatus,
-    now: datetime | None = None,
-) -> None:
-    """Write stops; pickups with ``pickup_status``, reached at ``now`` when that is arrived."""
-    rows = []
-    for n, position, stop in zip(numbers, positions, stops, strict=True):
-        arrived = stop.kind is StopKind.PICKUP and pickup_status is StopStatus.ARRIVED
-        rows.append(
-            {
-                "trip_id": trip_id, "n": n, "position": position, "kind": stop.kind.value,
-                "order_id": stop.order_id, "lat": stop.lat, "lon": stop.lon,
-                "planned_at": stop.planned_at, "cash_due_minor": stop.cash_due_minor,
-                "status": (StopStatus.ARRIVED if arrived else StopStatus.PENDING).value,
-                "arrived_at": now if arrived else None,
-            }
-        )  # fmt: skip
-    await conn.execute(insert(trip_stops), rows)
 
 
 async def _assign(
@@ -265,54 +243,6 @@ async def mark_auto(conn: AsyncConnection, trip: Trip) -> None:
     await conn.execute(update(offers).where(offers.c.id == trip.offer_id).values(auto=True))
 
 
-async def count_miss(
-    conn: AsyncConnection,
-    order_id: str,
-    rider_id: str,
-    now: datetime,
-    again_at: datetime,
-    again_most: int,
-) -> None:
-    """The rider let an offer of this order pass: it may come again at a moment, but only so often.
-
-    A rider who has declined it for good stays out.
-    """
-    await conn.execute(
-        text(
-            "INSERT INTO declines AS d (order_id, rider_id, at, until, misses)"
-            " VALUES (:order_id, :rider_id, :at,"
-            " CASE WHEN :again_most > 0 THEN CAST(:again_at AS timestamptz) END, 1)"
-            " ON CONFLICT (order_id, rider_id) DO UPDATE SET at = excluded.at,"
-            " misses = d.misses + 1,"
-            " until = CASE WHEN d.until IS NOT NULL AND d.misses < :again_most"
-            " THEN excluded.until END"
-        ),
-        {
-            "order_id": order_id, "rider_id": rider_id, "at": now, "again_at": again_at,
-            "again_most": again_most,
-        },
-    )  # fmt: skip
-
-
-async def exclude(
-    conn: AsyncConnection,
-    order_id: str,
-    rider_id: str,
-    now: datetime,
-    until: datetime | None = None,
-) -> None:
-    """Do not offer this order to this rider again: until a moment, or for good."""
-    await conn.execute(
-        text(
-            "INSERT INTO declines (order_id, rider_id, at, until)"
-            " VALUES (:order_id, :rider_id, :at, :until)"
-            " ON CONFLICT (order_id, rider_id)"
-            " DO UPDATE SET at = excluded.at, until = excluded.until"
-        ),
-        {"order_id": order_id, "rider_id": rider_id, "at": now, "until": until},
-    )
-
-
 async def cancel(conn: AsyncConnection, trip: Trip, now: datetime) -> None:
     """End a trip that nobody rides any more."""
     await _release_assignments(conn, trip.id)
@@ -326,44 +256,6 @@ async def cancel(conn: AsyncConnection, trip: Trip, now: datetime) -> None:
     )
     await _set_status(conn, trip.id, TripStatus.CANCELLED, ended_at=now)
     await touch_rider(conn, trip.rider_id)
-
-
-async def set_stop(
-    conn: AsyncConnection, trip_id: str, n: int, status: StopStatus, at: datetime
-) -> None:
-    """Move a stop; ``at`` is when the rider did it, which a replaying phone knows best."""
-    column = "arrived_at" if status is StopStatus.ARRIVED else "completed_at"
-    await conn.execute(
-        update(trip_stops)
-        .where(trip_stops.c.trip_id == trip_id, trip_stops.c.n == n)
-        .values({"status": status.value, column: at})
-    )
-
-
-async def arrive_at_pickups(conn: AsyncConnection, trip_id: str, at: datetime) -> list[str]:
-    """The rider is at the store for all orders that wait there; the ids of those."""
-    arrived = await conn.scalars(
-        update(trip_stops)
-        .where(
-            trip_stops.c.trip_id == trip_id,
-            trip_stops.c.kind == StopKind.PICKUP.value,
-            trip_stops.c.status == StopStatus.PENDING.value,
-        )
-        .values(status=StopStatus.ARRIVED.value, arrived_at=at)
-        .returning(trip_stops.c.order_id)
-    )
-    return sorted(arrived)
-
-
-async def complete_pickup(conn: AsyncConnection, trip_id: str, order_id: str) -> None:
-    """The store has handed the order over."""
-    await conn.execute(
-        text(
-            "UPDATE trip_stops SET status = 'completed', completed_at = darkstore_now()"
-            " WHERE trip_id = :trip_id AND order_id = :order_id AND kind = 'pickup'"
-        ),
-        {"trip_id": trip_id, "order_id": order_id},
-    )
 
 
 async def finish_if_done(conn: AsyncConnection, trip_id: str, now: datetime) -> Trip:
@@ -395,38 +287,6 @@ async def drop_order(conn: AsyncConnection, trip_id: str, order_id: str) -> None
     )
 
 
-async def move_dropoff(
-    conn: AsyncConnection, trip_id: str, order_id: str, lat: float, lon: float, later: timedelta
-) -> None:
-    """The order of a locked trip goes to another door, so much later than planned."""
-    await conn.execute(
-        update(trip_stops)
-        .where(
-            trip_stops.c.trip_id == trip_id,
-            trip_stops.c.order_id == order_id,
-            trip_stops.c.kind == StopKind.DROPOFF.value,
-            trip_stops.c.status == StopStatus.PENDING.value,
-        )
-        .values(lat=lat, lon=lon, planned_at=trip_stops.c.planned_at + later)
-    )
-
-
-async def set_cash_due(conn: AsyncConnection, order_id: str, amount_minor: int) -> str | None:
-    """What the customer owes at the door has changed; returns the open trip that it changes."""
-    found = await conn.scalar(
-        update(trip_stops)
-        .where(
-            trip_stops.c.order_id == order_id,
-            trip_stops.c.kind == StopKind.DROPOFF.value,
-            trip_stops.c.status == StopStatus.PENDING.value,
-            trip_stops.c.cash_due_minor != amount_minor,
-        )
-        .values(cash_due_minor=amount_minor)
-        .returning(trip_stops.c.trip_id)
-    )
-    return None if found is None else str(found)
-
-
 async def touch_rider(conn: AsyncConnection, rider_id: str) -> None:
     """Count the rider's version up, so that a plan made before is seen to be stale."""
     await conn.execute(
@@ -446,42 +306,6 @@ async def _set_status(
     await conn.execute(
         update(trips).where(trips.c.id == trip_id).values(status=status.value, **values)
     )
-
-
-def shape(trip: Trip) -> dict[str, object]:
-    """A trip as its rider's app shows it."""
-    return {
-        "id": trip.id,
-        "status": trip.status.value,
-        "store_id": trip.store_id,
-        "rider_code": trip.rider_code,
-        **shape_work(trip),
-    }
-
-
-def shape_work(trip: Trip) -> dict[str, object]:
-    """What a trip asks of a rider and what it pays: the part that an offer shows."""
-    return {
-        "stops": [_shape_stop(stop, trip.currency) for stop in trip.stops],
-        "orders": list(trip.order_ids),
-        "distance_m": trip.distance_m,
-        "pay": {"amount_minor": trip.pay_minor, "currency": trip.currency},
-    }
-
-
-def _shape_stop(stop: Stop, currency: str) -> dict[str, object]:
-    due = stop.cash_due_minor
-    return {
-        "n": stop.n,
-        "position": stop.position,
-        "kind": stop.kind.value,
-        "order_id": stop.order_id,
-        "lat": stop.lat,
-        "lon": stop.lon,
-        "planned_at": stop.planned_at,
-        "status": stop.status.value,
-        "cash_due": {"amount_minor": due, "currency": currency} if due else None,
-    }
 
 
 async def announce(conn: AsyncConnection, trip_id: str) -> None:

@@ -35,6 +35,7 @@ from server.api import (
     payments,
     realtime,
     rider,
+    rider_money,
     slots,
     stock,
     stock_alerts,
@@ -45,6 +46,7 @@ from server.api import (
     stream,
     substitutions,
     supply,
+    wallet,
     webhook_endpoints,
     webhooks,
 )
@@ -56,6 +58,7 @@ from server.checkouts import Checkouts
 from server.limits import RateLimiter
 from server.middleware import Drain, ErrorBoundary, Shell
 from server.settings import HttpSettings
+from server.what_if import WhatIf
 from server.wiring import Services
 
 TITLE = "Darkstore"
@@ -87,6 +90,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     dispatch_sets.router,
     supply.router,
     audit.router,
+    wallet.router,
+    rider_money.router,
     books.router,
     stock.router,
     stock_books.router,
@@ -136,6 +141,7 @@ def create_app(services: Services, *, routers: tuple[APIRouter, ...] = ROUTERS) 
     )
     app.state.rate_limiter = RateLimiter(http.rate_limits, services.clock, services.redis)
     app.state.checkouts = Checkouts(services)
+    app.state.what_if = WhatIf(services)
     errors.install(app)
     for router in routers:
         app.include_router(router)

@@ -103,6 +103,11 @@ def simulate(
     catalogue: Catalogue = None,
     osm: Osm = None,
     orders_per_hour: float = 300.0,
+    riders: Annotated[int, typer.Option(help="Riders on shift.", min=1)] = 48,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Dispatch with group.parameter=value; repeatable."),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep the data here (default: a fresh directory).")
     ] = None,
@@ -116,7 +121,8 @@ def simulate(
         _run(
             commands.simulate(
                 data_dir or Path(fresh), minutes=minutes, speed=speed, seed=seed,
-                catalogue=catalogue, osm=osm, orders_per_hour=orders_per_hour, as_json=as_json,
+                catalogue=catalogue, osm=osm, orders_per_hour=orders_per_hour, riders=riders,
+                overrides=overrides or (), as_json=as_json,
             )
         )  # fmt: skip
 

@@ -103,7 +103,10 @@ def explain(
     if as_json:
         _print_json(dispatch_explain.report(found))
     else:
-        Console().print(_history_table(order_id, dispatch_explain.report(found)["decisions"]))
+        told = dispatch_explain.report(found)
+        Console().print(_history_table(order_id, told["decisions"]))
+        if told["costs_mean"] is not None:
+            typer.echo(told["costs_mean"]["decided"])
         if svg is not None:
             typer.echo(f"The picture is in {svg}.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import structlog
 from rich.console import Console
 from sqlalchemy import text
 
+from dispatch.overrides import parse_overrides, with_overrides
+from dispatch.parameters import Parameters
 from kit.db import Database
 from kit.engines import Supervisor
 from kit.ports import free_port
 from kit.signals import stop_event
+from riders import parameter_sets
 from server import migrate as migrations
 from server.log_ins import demo_log_ins, keep_log_ins
 from server.platform import (
@@ -123,17 +127,27 @@ async def simulate(
     catalogue: Path | None,
     osm: Path | None,
     orders_per_hour: float,
+    riders: int,
+    overrides: Sequence[str],
     as_json: bool,
 ) -> int:
-    """A stretch of a simulated day on a whole system, then ``verify``."""
+    """A stretch of a simulated day on a whole system, then ``verify``.
+
+    overrides: ``group.parameter=value`` of the dispatcher, instead of its defaults.
+    Raises ValueError for one that does not exist.
+    """
     from server.verify import as_json as checks_as_json
     from server.verify import print_checks, verify
 
+    changed = parse_overrides(overrides)
+    with_overrides(Parameters(), changed)
     stopping = stop_event()
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(platform(data_dir, port=free_port(), speed=speed))
         services = await _open(stack, place.settings)
-        log_ins = await _seed_for_city(services, place, catalogue, osm, seed)
+        log_ins = await _seed_for_city(services, place, catalogue, osm, seed, riders)
+        if changed:
+            await _plan_with(services, log_ins, changed)
         await stack.enter_async_context(Supervisor(children(place)))
         result = await _ride(
             place, log_ins, stopping, "--minutes", str(minutes), "--speed", str(speed),
@@ -188,8 +202,29 @@ async def _open(stack: AsyncExitStack, settings: Settings) -> Services:
     return await stack.enter_async_context(open_services(settings, process="simulate"))
 
 
+async def _plan_with(
+    services: Services, log_ins: Path, overrides: parameter_sets.Overrides
+) -> None:
+    """Let the seeded city plan with a parameter set of its own."""
+    city_id, name = _city_of(log_ins), "simulated"
+    async with services.database.begin() as conn:
+        await parameter_sets.put(
+            conn, city_id, name, overrides, "darkstore simulate", "simulate", services.clock.now()
+        )
+        await parameter_sets.use(conn, city_id, name)
+
+
+def _city_of(log_ins: Path) -> str:
+    return str(orjson.loads(log_ins.read_bytes())["city"]["id"])
+
+
 async def _seed_for_city(
-    services: Services, place: Platform, catalogue: Path | None, osm: Path | None, city_seed: int
+    services: Services,
+    place: Platform,
+    catalogue: Path | None,
+    osm: Path | None,
+    city_seed: int,
+    riders: int = 48,
 ) -> Path:
     """Seed, and keep the log-ins in a private file: a second start needs the first one's."""
     from server.seed import seed
@@ -197,8 +232,9 @@ async def _seed_for_city(
 
     with terminal_progress(Console(stderr=True)) as progress:
         result = await seed(
-            services, catalogue=catalogue, osm=osm, city_seed=city_seed, on_progress=progress
-        )
+            services, catalogue=catalogue, osm=osm, city_seed=city_seed, riders=riders,
+            on_progress=progress,
+        )  # fmt: skip
     return keep_log_ins(result, place.data_dir / "log-ins.json")
 
 
@@ -206,10 +242,9 @@ async def _ride(
     place: Platform, log_ins: Path, stopping: asyncio.Event, *arguments: str, capture: bool = True
 ) -> dict[str, Any]:
     """Run the simulator as a program of its own until it ends or we are told to stop."""
-    city_id = orjson.loads(log_ins.read_bytes())["city"]["id"]
     argv = (
-        sys.executable, "-m", "simulator", "--base-url", place.base_url, "--city-id", city_id,
-        "--log-ins", str(log_ins), *arguments,
+        sys.executable, "-m", "simulator", "--base-url", place.base_url,
+        "--city-id", _city_of(log_ins), "--log-ins", str(log_ins), *arguments,
     )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *argv, cwd=ROOT, stdout=asyncio.subprocess.PIPE if capture else None

@@ -14,7 +14,7 @@ class DecisionLogSettings(BaseModel):
     """``directory`` None: explanations are kept in the database, whole decisions nowhere."""
 
     directory: Path | None = None
-    # A city with 50 open orders and 100 riders writes about 40 MB an hour at a tick of 5 s.
+    # A city with 50 open orders and 100 riders writes about 20 MB an hour at a tick of 5 s.
     max_total_bytes: int = Field(2 * 1024**3, ge=1024**2)
     max_file_bytes: int = Field(64 * 1024**2, ge=64 * 1024)
     # Real seconds, for the files and for the rows.

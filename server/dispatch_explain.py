@@ -13,7 +13,7 @@ from dispatch.explain_svg import draw
 from riders import decisions as kept
 from server import decision_files
 from server.decision_files import DamagedLog
-from server.dispatch_history import Row, row_of, shape, shape_candidate
+from server.dispatch_history import Row, row_of, shape, shape_candidate, shape_prices
 
 Tell = Callable[[str], None]
 # More than any order has, even one that waits for hours.
@@ -99,4 +99,5 @@ def report(found: Found) -> dict[str, Any]:
         "order_id": found.order_id,
         "decisions": [shape(row) for row in found.rows],
         "candidates": [shape_candidate(one) for one in others],
+        "costs_mean": None if last is None else shape_prices(last),
     }

@@ -9,7 +9,14 @@ from typing import Any
 
 import orjson
 
-from dispatch.explain import Candidate, Moment, why_later, why_not
+from dispatch.explain import (
+    CANDIDATE_PRICE,
+    Candidate,
+    Moment,
+    decided_price,
+    why_later,
+    why_not,
+)
 from dispatch.result import HeldReason, UnassignedReason
 from kit.wire import rfc3339
 from riders.decisions import explanations
@@ -102,6 +109,11 @@ def shape_candidate(one: Candidate) -> dict[str, object]:
         "at_store_at": _time(one.arrives_s),
         "at_door_at": _time(one.delivered_s),
     }
+
+
+def shape_prices(moment: Moment) -> dict[str, str]:
+    """What the costs that are told are of, a sentence each."""
+    return {"decided": decided_price(moment.decision.plan), "candidates": CANDIDATE_PRICE}
 
 
 def _time(seconds: float) -> str | None:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -134,7 +134,8 @@ async def serve(settings: Settings, host: str, port: int) -> None:
             watch_dispatch(services.database, services.territory),
             watch_availability(services.redis),
         ]
-        async with queued_checkouts(services) as queue:
+        # The solver of what-ifs, if anybody asked, ends after the requests and before the pools.
+        async with aclosing(app.state.what_if), queued_checkouts(services) as queue:
             if queue is not None:
                 app.state.checkouts = queue
                 background.append(queue.run())

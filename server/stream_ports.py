@@ -19,7 +19,7 @@ from orders.views import shape_order
 from realtime.channels import Channel, ChannelKind
 from realtime.ports import Point, Ports, PositionReply, Principal, Snapshot
 from realtime.tickets import RedisTickets
-from riders import availability, proposals, trips
+from riders import availability, proposals, trip_views, trips
 from riders.locations import PositionIngest, RiderFix
 from riders.model import TripStatus
 from server.wiring import Services
@@ -162,14 +162,14 @@ async def rider_state(conn: AsyncConnection, rider_id: str) -> dict[str, object]
         "offers": [
             {
                 "id": trip.offer_id,
-                "trip": trips.shape_work(trip),
+                "trip": trip_views.shape_work(trip),
                 "expires_at": rfc3339(trip.expires_at),
                 "auto_accept": False,
             }
             for trip in found
             if trip.status == TripStatus.OFFERED
         ],
-        "trips": [trips.shape(trip) for trip in found if trip.status == TripStatus.ACTIVE],
+        "trips": [trip_views.shape(trip) for trip in found if trip.status == TripStatus.ACTIVE],
         "cash": [money(amount, currency) for currency, amount in sorted(held.items())],
         "availability": availability.shape(free),
         "proposal": await proposals.current(conn, rider_id),

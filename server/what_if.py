@@ -133,8 +133,8 @@ class WhatIf:
             finally:
                 self._planner = None
 
-    async def close(self) -> None:
-        """End the solver's process."""
+    async def aclose(self) -> None:
+        """End the solver's process, if there is one."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)

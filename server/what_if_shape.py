@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatch.decision import Decision, engine_version
-from dispatch.explain import candidates, moment_of, why_later, why_not
+from dispatch.explain import candidates, decided_price, moment_of, why_later, why_not
 from dispatch.overrides import Value
 from dispatch.result import Plan, Trip
 from kit.wire import rfc3339
-from server.dispatch_history import row_of, shape, shape_candidate
+from server.dispatch_history import row_of, shape, shape_candidate, shape_prices
 from server.what_if import Answer
 
 
@@ -32,6 +32,7 @@ def shape_answers(
                 "open_orders": len(one.part.snapshot.orders),
                 "riders": len(one.part.snapshot.riders),
                 "riders_missing": one.plan.statistics.riders_missing,
+                "costs_mean": decided_price(one.plan),
             }
             for one in answers
         ],
@@ -103,7 +104,11 @@ def _order(city_id: str, answers: Sequence[Answer], order_id: str) -> dict[str, 
             entry = shape(row_of(order_id, moment))
             del entry["decision_id"]
             others = candidates(one.part.snapshot, order_id)
-            return {**entry, "candidates": [shape_candidate(other) for other in others]}
+            return {
+                **entry,
+                "candidates": [shape_candidate(other) for other in others],
+                "costs_mean": shape_prices(moment),
+            }
     return {
         "outcome": "not_waiting",
         "why": "The order does not wait for a rider now: it has one, is over, or ops hold it.",

@@ -17,7 +17,9 @@ from kit.db import Database
 from kit.outbox import stream_epoch
 from kit.redis import connect
 from orders.committer import Committer
+from orders.confirming import Confirmer
 from orders.payment_flow import Gateways
+from orders.webhook_intake import WebhookIntake
 from payments.routing import Breakers
 from riders.locations_redis import RedisLocations
 from server import database_role
@@ -41,6 +43,8 @@ class Services:
     territory: TerritoryCache
     tracking: Tracking
     committer: Committer
+    confirmer: Confirmer
+    webhook_intake: WebhookIntake
 
 
 @asynccontextmanager
@@ -68,10 +72,14 @@ async def open_services(
         batches = Committer(
             database.pool, settings.orders.committer, lambda size: CHECKOUT_BATCHES.observe(size)
         )
-        async with batches as committer:
+        async with (
+            WebhookIntake(database.pool) as webhook_intake,
+            Confirmer(database.pool) as confirmer,
+            batches as committer,
+        ):
             yield Services(
                 settings, database, redis, clock, gateways, locations, territory, tracking,
-                committer,
+                committer, confirmer, webhook_intake,
             )  # fmt: skip
     finally:
         await gateways.close()

@@ -17,7 +17,7 @@ import orjson
 
 from kit.clock import Clock
 from simulator.http_client import HttpClient, HttpFailure, Response
-from simulator.report import Tally
+from simulator.tally import Tally
 
 # An access token lives 15 virtual minutes; it is renewed when this much is left.
 RENEW_BEFORE_S: Final = 180.0

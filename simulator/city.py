@@ -25,8 +25,9 @@ from simulator.customers import Customer, Regulars
 from simulator.demand import HOUR_S, Demand, catalogue_of, places_around
 from simulator.http_client import HttpClient
 from simulator.pickers import Picker
-from simulator.report import Tally
+from simulator.report import Span, result
 from simulator.riders import Rider
+from simulator.tally import Tally
 from simulator.world import Counter, StorePlace, World
 
 log = structlog.get_logger(__name__)
@@ -128,16 +129,16 @@ class City:
         demanded_s = virtual_s if run.minutes is None else run.minutes * 60.0
         # A city without an end is known by its first hour.
         known_by_s = HOUR_S if run.minutes is None else demanded_s
-        return self.world.tally.result(
+        span = Span(
             seed=run.seed,
             speed=self.world.clock.speed,
             minutes=round(demanded_s / 60.0, 2),
             demand_digest=self.demand.digest(known_by_s),
-            http=self.world.api.http.statistics,
             real_s=time.monotonic() - self._started_real_s,
             virtual_s=virtual_s,
             cpu_s=time.process_time() - self._started_cpu_s,
         )
+        return result(span, self.world.tally, self.world.api.http.statistics)
 
     async def _staff(self) -> None:
         log_ins = self.run_config.log_ins

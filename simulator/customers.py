@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -14,10 +15,10 @@ from simulator.api import Json, LoggedOut, Refused, Reply, Session, Unreachable
 from simulator.demand import DemandedOrder, Line
 from simulator.order_state import OrderState
 from simulator.queued import until_placed
-from simulator.report import FINAL
 from simulator.second_thoughts import second_thoughts
 from simulator.stream import Stream, Watch
 from simulator.substitutes import Answers
+from simulator.tally import FINAL
 from simulator.world import Door, World
 
 # Virtual seconds.
@@ -265,21 +266,34 @@ class Customer:
     async def _compare(self, session: Session) -> None:
         """What the app shows has to become what a fresh GET shows."""
         tally = self._world.tally
+        settled, differences = await self._differences(session)
         for _ in range(_LOOKS):
-            fresh = await session.get(f"/v1/orders/{self._order_id}")
-            differences = self._state.differences(fresh)
             # A capture that follows soon is worth waiting for: more events to compare.
-            if not differences and fresh["payment_status"] in _SETTLED:
+            if settled and not differences:
                 break
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(_CATCH_UP_S / _LOOKS):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            await self._next_change()
+            settled, differences = await self._differences(session)
+        for _ in range(_LOOKS):
+            # What was seen last may just have happened: its event has as long as any other.
+            if not differences:
+                break
+            await self._next_change()
+            _, differences = await self._differences(session)
         tally.states_compared += 1
         if differences:
             tally.mismatch(f"{self._order_id}: {'; '.join(differences)}")
+
+    async def _differences(self, session: Session) -> tuple[bool, list[str]]:
+        """Whether the payment has come to its end, and where the app differs from a fresh GET."""
+        # Cleared before the look: a change during it is one to look at again.
+        self._changed.clear()
+        fresh = await session.get(f"/v1/orders/{self._order_id}")
+        return fresh["payment_status"] in _SETTLED, self._state.differences(fresh)
+
+    async def _next_change(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_UP_S / _LOOKS):
+                await self._changed.wait()
 
     async def _afterwards(self, session: Session) -> None:
         """Read how it went, and rate it."""

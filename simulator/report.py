@@ -1,243 +1,131 @@
-"""What a simulated day came to: counts while it runs, one JSON object at its end."""
+"""What a simulated day came to: one JSON object at its end."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
 
-from simulator.gaps import ChannelLog
 from simulator.http_client import HttpStatistics
-
-STAGES: Final = ("placed", "confirmed", "picking", "packed", "picked_up", "arriving", "delivered")
-FINAL: Final = frozenset({"delivered", "cancelled", "payment_failed", "undeliverable", "returned"})
-_EXAMPLES_KEPT: Final = 20
-# A demo runs for days: figures are of the latest orders.
-_ORDERS_KEPT: Final = 20_000
+from simulator.tally import FINAL, STAGES, Tally
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """One delivered order: seconds from click to door, and whether the promise was kept."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What was run, and for how long: wall time, simulated time and processor time."""
 
-    click_to_door_s: float
-    kept: bool
-    stages_s: Mapping[str, float]
-
-
-@dataclass
-class Tally:
-    """Counters that the actors write."""
-
-    demanded: int = 0
-    placed: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    # Orders that are not over, by id; those that are, by how they ended.
-    status: dict[str, str] = field(default_factory=dict)
-    ended: Counter[str] = field(default_factory=Counter)
-    delivered: deque[Delivered] = field(default_factory=lambda: deque(maxlen=_ORDERS_KEPT))
-    kept: int = 0
-    late: int = 0
-    gave_up: Counter[str] = field(default_factory=Counter)
-    rated: int = 0
-    # What was offered, answered and fetched in place of what was missing; and what was claimed.
-    substitutions: Counter[str] = field(default_factory=Counter)
-    claims: Counter[str] = field(default_factory=Counter)
-    cancel_asked: Counter[str] = field(default_factory=Counter)
-    # Another door or another time, and what the answer was.
-    changes_asked: Counter[str] = field(default_factory=Counter)
-
-    offers: Counter[str] = field(default_factory=Counter)
-    dropped_out: Counter[str] = field(default_factory=Counter)
-    proposals: Counter[str] = field(default_factory=Counter)
-    riders: int = 0
-    rider_s: float = 0.0
-    busy_s: float = 0.0
-    riders_busy_now: int = 0
-    offline_spells: int = 0
-    replayed_actions: int = 0
-
-    picked_units: int = 0
-    short_units: int = 0
-    released: int = 0
-
-    sockets: int = 0
-    sockets_open: int = 0
-    reconnects: int = 0
-    events: int = 0
-    positions_sent: int = 0
-    positions_seen: int = 0
-    gaps: list[str] = field(default_factory=list)
-    gap_count: int = 0
-    resumed: int = 0
-    restarted: int = 0
-    stream_errors: Counter[str] = field(default_factory=Counter)
-    states_compared: int = 0
-    mismatches: list[str] = field(default_factory=list)
-    mismatch_count: int = 0
-
-    problems: Counter[str] = field(default_factory=Counter)
-    server_errors: int = 0
-    server_error_examples: list[str] = field(default_factory=list)
-
-    def problem(self, status: int, code: str, method: str, path: str) -> None:
-        """A problem document was answered."""
-        self.problems[f"{status} {code}"] += 1
-        if status >= 500 and status != 503:
-            self.server_errors += 1
-            _keep(self.server_error_examples, f"{status} {method} {path}")
-
-    def close_if_over(self, order_id: str) -> None:
-        """Nobody watches the order any more: if it is over, only its end is counted."""
-        status = self.status[order_id]
-        if status in FINAL:
-            del self.status[order_id]
-            self.ended[status] += 1
-
-    def by_status(self) -> Counter[str]:
-        """How many of the placed orders stand where."""
-        return self.ended + Counter(self.status.values())
-
-    def socket_opened(self, *, again: bool) -> None:
-        self.sockets += not again
-        self.reconnects += again
-        self.sockets_open += 1
-
-    def judged(self, log: ChannelLog) -> None:
-        """A channel that nobody of ours watches any more."""
-        self.gap_count += len(log.violations)
-        for violation in log.violations:
-            _keep(self.gaps, violation)
-        self.resumed += log.resumed
-        self.restarted += log.restarted
-
-    def mismatch(self, what: str) -> None:
-        """A client's state was not what a fresh GET showed."""
-        self.mismatch_count += 1
-        _keep(self.mismatches, what)
-
-    def door(self, order: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
-        """A delivered order with its history."""
-        reached = stage_times(history)
-        placed_at = _moment(order["placed_at"])
-        delivered_at = reached.get("delivered")
-        if delivered_at is None:
-            return
-        kept = delivered_at <= _moment(order["promised_at"]["high"])
-        self.kept += kept
-        self.late += not kept
-        reached["placed"] = placed_at
-        stages = {
-            f"{a}_to_{b}": (reached[b] - reached[a]).total_seconds()
-            for a, b in pairwise(STAGES)
-            if a in reached and b in reached
-        }
-        seconds = (delivered_at - placed_at).total_seconds()
-        self.delivered.append(Delivered(seconds, kept, stages))
-
-    def result(
-        self,
-        *,
-        seed: int,
-        speed: float,
-        minutes: float,
-        demand_digest: str,
-        http: HttpStatistics,
-        real_s: float,
-        virtual_s: float,
-        cpu_s: float,
-    ) -> dict[str, object]:
-        """The one object that a run ends with."""
-        by_status = self.by_status()
-        door_s = [order.click_to_door_s for order in self.delivered]
-        judged = self.kept + self.late
-        return {
-            "seed": seed,
-            "speed": speed,
-            "minutes": minutes,
-            "virtual_s": round(virtual_s, 1),
-            "real_s": round(real_s, 1),
-            "simulator_cores": round(cpu_s / real_s, 3) if real_s > 0 else 0.0,
-            "demand_digest": demand_digest,
-            "orders": {
-                "demanded": self.demanded,
-                "placed": self.placed,
-                "delivered": by_status["delivered"],
-                "cancelled": by_status["cancelled"],
-                "payment_failed": by_status["payment_failed"],
-                "undeliverable": by_status["undeliverable"] + by_status["returned"],
-                "refused_by_code": dict(sorted(self.refused.items())),
-                "gave_up_by_reason": dict(sorted(self.gave_up.items())),
-                "open_by_status": {k: n for k, n in sorted(by_status.items()) if k not in FINAL},
-                "rated": self.rated,
-            },
-            "promise": {
-                "kept": self.kept,
-                "late": self.late,
-                "share_kept": round(self.kept / judged, 4) if judged else None,
-            },
-            "click_to_door_s": percentiles(door_s),
-            "stages_s": {
-                name: percentiles([d.stages_s[name] for d in self.delivered if name in d.stages_s])
-                for name in (f"{a}_to_{b}" for a, b in pairwise(STAGES))
-            },
-            "picking": {
-                "units": self.picked_units,
-                "short_units": self.short_units,
-                "released": self.released,
-                "substitutions": dict(sorted(self.substitutions.items())),
-            },
-            "claims_by_status": dict(sorted(self.claims.items())),
-            "offers": {
-                name: self.offers[name]
-                for name in ("made", "accepted", "unasked", "declined", "expired")
-            },
-            "dropped_out": {name: self.dropped_out[name] for name in ("vanished", "handed_back")},
-            "proposals": {
-                name: self.proposals[name] for name in ("followed", "dismissed", "ignored")
-            },
-            "riders": {
-                "count": self.riders,
-                "busy_share": round(self.busy_s / self.rider_s, 3) if self.rider_s else 0.0,
-                "offline_spells": self.offline_spells,
-                "replayed_actions": self.replayed_actions,
-            },
-            "stream": {
-                "sockets": self.sockets,
-                "events": self.events,
-                "positions_sent": self.positions_sent,
-                "positions_seen": self.positions_seen,
-                "gaps": self.gap_count,
-                "gap_examples": self.gaps,
-                "states_compared": self.states_compared,
-                "state_mismatches": self.mismatch_count,
-                "mismatch_examples": self.mismatches,
-                "reconnects": self.reconnects,
-                "resumed": self.resumed,
-                "restarted": self.restarted,
-                "errors_by_code": dict(sorted(self.stream_errors.items())),
-            },
-            "http": {
-                "requests": http.requests,
-                "a_second": round(http.requests / real_s, 1) if real_s > 0 else 0.0,
-                "errors_by_code": dict(sorted(self.problems.items())),
-                "failures": dict(sorted(http.failures.items())),
-                **_milliseconds(http.latencies_s),
-                "server_errors": self.server_errors,
-                "server_error_examples": self.server_error_examples,
-            },
-            "server_errors": self.server_errors,
-        }
+    seed: int
+    speed: float
+    minutes: float
+    demand_digest: str
+    real_s: float
+    virtual_s: float
+    cpu_s: float
 
 
-def stage_times(history: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
-    """When the order's own machine entered each of its states."""
+def result(span: Span, tally: Tally, http: HttpStatistics) -> dict[str, object]:
+    """The one object that a run ends with."""
     return {
-        str(entry["to"]): _moment(entry["at"]) for entry in history if entry["machine"] == "order"
+        "seed": span.seed,
+        "speed": span.speed,
+        "minutes": span.minutes,
+        "virtual_s": round(span.virtual_s, 1),
+        "real_s": round(span.real_s, 1),
+        "simulator_cores": round(span.cpu_s / span.real_s, 3) if span.real_s > 0 else 0.0,
+        "demand_digest": span.demand_digest,
+        "orders": _orders(tally),
+        **_times(tally),
+        "picking": {
+            "units": tally.picked_units,
+            "short_units": tally.short_units,
+            "released": tally.released,
+            "substitutions": dict(sorted(tally.substitutions.items())),
+        },
+        "claims_by_status": dict(sorted(tally.claims.items())),
+        **_riders(tally),
+        "stream": _stream(tally),
+        "http": _http(tally, http, span.real_s),
+        "server_errors": tally.server_errors,
+    }
+
+
+def _orders(tally: Tally) -> dict[str, object]:
+    by_status = tally.by_status()
+    return {
+        "demanded": tally.demanded,
+        "placed": tally.placed,
+        "delivered": by_status["delivered"],
+        "cancelled": by_status["cancelled"],
+        "payment_failed": by_status["payment_failed"],
+        "undeliverable": by_status["undeliverable"] + by_status["returned"],
+        "refused_by_code": dict(sorted(tally.refused.items())),
+        "gave_up_by_reason": dict(sorted(tally.gave_up.items())),
+        "open_by_status": {k: n for k, n in sorted(by_status.items()) if k not in FINAL},
+        "rated": tally.rated,
+    }
+
+
+def _times(tally: Tally) -> dict[str, object]:
+    """Promises, and how long orders took from click to door and from stage to stage."""
+    judged, delivered = tally.kept + tally.late, tally.delivered
+    return {
+        "promise": {
+            "kept": tally.kept,
+            "late": tally.late,
+            "share_kept": round(tally.kept / judged, 4) if judged else None,
+        },
+        "click_to_door_s": percentiles([order.click_to_door_s for order in delivered]),
+        "stages_s": {
+            name: percentiles([d.stages_s[name] for d in delivered if name in d.stages_s])
+            for name in (f"{a}_to_{b}" for a, b in pairwise(STAGES))
+        },
+    }
+
+
+def _riders(tally: Tally) -> dict[str, object]:
+    """How they answered, and what they did."""
+    offers = ("made", "accepted", "unasked", "declined", "expired")
+    return {
+        "offers": {name: tally.offers[name] for name in offers},
+        "dropped_out": {name: tally.dropped_out[name] for name in ("vanished", "handed_back")},
+        "proposals": {name: tally.proposals[name] for name in ("followed", "dismissed", "ignored")},
+        "riders": {
+            "count": tally.riders,
+            "busy_share": round(tally.busy_s / tally.rider_s, 3) if tally.rider_s else 0.0,
+            "offline_spells": tally.offline_spells,
+            "replayed_actions": tally.replayed_actions,
+        },
+    }
+
+
+def _stream(tally: Tally) -> dict[str, object]:
+    return {
+        "sockets": tally.sockets,
+        "events": tally.events,
+        "positions_sent": tally.positions_sent,
+        "positions_seen": tally.positions_seen,
+        "gaps": tally.gap_count,
+        "gap_examples": tally.gaps,
+        "states_compared": tally.states_compared,
+        "state_mismatches": tally.mismatch_count,
+        "mismatch_examples": tally.mismatches,
+        "reconnects": tally.reconnects,
+        "resumed": tally.resumed,
+        "restarted": tally.restarted,
+        "errors_by_code": dict(sorted(tally.stream_errors.items())),
+    }
+
+
+def _http(tally: Tally, http: HttpStatistics, real_s: float) -> dict[str, object]:
+    return {
+        "requests": http.requests,
+        "a_second": round(http.requests / real_s, 1) if real_s > 0 else 0.0,
+        "errors_by_code": dict(sorted(tally.problems.items())),
+        "failures": dict(sorted(http.failures.items())),
+        **_milliseconds(http.latencies_s),
+        "server_errors": tally.server_errors,
+        "server_error_examples": tally.server_error_examples,
     }
 
 
@@ -260,12 +148,3 @@ def _rank(ordered: Sequence[float], share: float, digits: int = 1) -> float | No
     if not ordered:
         return None
     return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], digits)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _keep(examples: list[str], what: str) -> None:
-    if len(examples) < _EXAMPLES_KEPT:
-        examples.append(what)

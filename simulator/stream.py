@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from simulator.api import Refused, Session, Unreachable
 from simulator.gaps import ChannelLog
-from simulator.report import Tally
+from simulator.tally import Tally
 
 _BACKOFF_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 2.0

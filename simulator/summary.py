@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 
 from simulator.city import City
-from simulator.report import STAGES, percentiles
+from simulator.report import percentiles
+from simulator.tally import STAGES
 
 _REFRESH_S: Final = 0.5
 _LINE_EVERY_S: Final = 5.0

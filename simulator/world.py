@@ -17,7 +17,7 @@ from geo.distances import Point
 from geo.roads import RoadGraph
 from kit.clock import Clock
 from simulator.api import Api, Session
-from simulator.report import Tally
+from simulator.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)

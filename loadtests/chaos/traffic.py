@@ -28,7 +28,7 @@ from loadtests.chaos.journal import Journal
 from simulator.api import Api, Json, Session
 from simulator.city import City, Run
 from simulator.http_client import HttpClient, HttpFailure, Response
-from simulator.report import Tally
+from simulator.tally import Tally
 
 # A server answers or gives up within 15 s (its own deadline); beyond this nobody was going to.
 ANSWER_TIMEOUT_S: Final = 20.0

@@ -27,7 +27,7 @@ from starlette.requests import HTTPConnection
 
 from identity.model import Actor, Role
 from identity.service import Identity
-from kit.errors import Denied, Unauthenticated
+from kit.errors import Denied, NotFound, Unauthenticated
 from server.checkouts import Checkouts
 from server.limits import RateLimiter, client_address
 from server.wiring import Services
@@ -111,8 +111,15 @@ def allow(*roles: Role) -> Any:
     return Depends(Allow(frozenset(roles)))
 
 
+CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 PUBLIC = Depends(Public())
 PROBE = Depends(Public(limited=False))
+
+
+def in_own_city(actor: Actor, city_id: str | None, what: str = "city") -> None:
+    """Raises NotFound for what is in no city, or in one that is not the actor's to look after."""
+    if city_id is None or not actor.may_act_in_city(city_id):
+        raise NotFound(f"There is no such {what}.")
 
 
 def bearer_token(connection: HTTPConnection) -> str:

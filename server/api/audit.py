@@ -13,19 +13,12 @@ from control import audit
 from control.audit import Wanted
 from identity.model import Actor, Role
 from kit.wire import rfc3339
-from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    decode_cursor,
-)
+from server.api.access import CityOps, ServicesDep
+from server.api.paging import PagingDep
+from server.api.schemas import IdText
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 ActionText = Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]+$")]
 
 
@@ -38,6 +31,7 @@ def cities_of(actor: Actor) -> list[str] | None:
 async def list_audit(
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     who: Annotated[IdText | None, Query(description="A user's id")] = None,
     action: Annotated[
         ActionText | None, Query(description="`order.assign`, or `order.` for all about orders")
@@ -45,8 +39,6 @@ async def list_audit(
     object_id: Annotated[IdText | None, Query(description="What it was done to")] = None,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """What staff did in the cities of the caller, newest first."""
     wanted = Wanted(
@@ -56,12 +48,12 @@ async def list_audit(
         object_id=object_id,
         since=since,
         until=until,
-        before_id=decode_cursor(cursor, str)[0] if cursor else None,
-        limit=limit + 1,
+        before_id=page.after,
+        limit=page.fetch,
     )
     async with services.database.begin() as conn:
         rows = await audit.rows(conn, wanted)
-    return PageOf(rows, limit).body(_shape, lambda row: (row["id"],))
+    return page.body(rows, _shape)
 
 
 def _shape(row: Mapping[str, Any]) -> dict[str, object]:

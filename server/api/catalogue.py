@@ -17,17 +17,8 @@ from kit.db import Database
 from kit.errors import Invalid
 from kit.money import Money
 from server.api.access import PUBLIC, ServicesDep
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    MoneyOut,
-    Page,
-    PageLimit,
-    ShortText,
-    decode_cursor,
-    encode_cursor,
-)
+from server.api.paging import PagingDep, encode_cursor
+from server.api.schemas import IdText, MoneyOut, Page, ShortText
 from server.streets import StreetsCache
 from server.wiring import Services
 from stores import repository as stores_repository
@@ -171,10 +162,9 @@ async def list_stores(
 async def list_products(
     store_id: IdText,
     services: ServicesDep,
+    asked: PagingDep,
     q: Search = None,
     category: Annotated[ShortText | None, Query(description="Slug or title")] = None,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
 ) -> Page[ProductOut]:
     """What a store sells, with live availability, in the order of its catalogue."""
     await _check_store(services.database, store_id)
@@ -184,8 +174,8 @@ async def list_products(
         store_id,
         q=q,
         category=category,
-        limit=limit,
-        cursor=sku_of(cursor),
+        limit=asked.limit,
+        cursor=asked.after,
     )
     shown_max = services.settings.stores.shown_units_max
     next_cursor = None if page.next_cursor is None else encode_cursor(page.next_cursor)
@@ -226,10 +216,6 @@ async def _check_store(database: Database, store_id: str) -> None:
 def _header(request: Request, name: str) -> str:
     value: str = request.headers.get(name, "")
     return value
-
-
-def sku_of(cursor: str | None) -> str | None:
-    return None if cursor is None else str(decode_cursor(cursor, str)[0])
 
 
 def _city_out(city: City) -> CityOut:

@@ -19,16 +19,8 @@ from orders.claims import Claim
 from orders.refund_split import RefundTo
 from server import audit
 from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel, ShortText
 from server.api.writes import Reply, write
 
 router = APIRouter(prefix="/v1", tags=["claims"])
@@ -120,17 +112,13 @@ async def list_adjustments(
 async def list_claims(
     services: ServicesDep,
     actor: Support,
+    page: PagingDep,
     status: Annotated[list[ClaimState] | None, Query()] = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """Claims in the caller's scope, oldest first; without a status those that are open."""
-    after = decode_cursor(cursor, str)[0] if cursor else None
     async with services.database.begin() as conn:
-        rows = await queue(conn, actor, status or [ClaimState.OPEN], after, limit + 1)
-    return PageOf(rows, limit).body(
-        lambda row: shape_claim(row, for_staff=True), lambda row: (row["id"],)
-    )
+        rows = await queue(conn, actor, status or [ClaimState.OPEN], page.after, page.fetch)
+    return page.body(rows, lambda row: shape_claim(row, for_staff=True))
 
 
 @router.get("/ops/claims/{claim_id}")

@@ -29,17 +29,8 @@ from orders.views import changes_view, history_view, quote_view, shape_order
 from server import audit
 from server.api.access import PUBLIC, ServicesDep, allow, checkouts
 from server.api.order_changes import party_of
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    LatLon,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, LatLon, RequestModel, ShortText
 from server.api.writes import (
     REPLAYED_HEADER,
     Reply,
@@ -228,17 +219,13 @@ async def create_order(
 async def list_orders(
     services: ServicesDep,
     actor: Shopper,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
+    page: PagingDep,
 ) -> dict[str, object]:
     """The customer's orders, newest first."""
-    before = decode_cursor(cursor, str)[0] if cursor else None
     async with services.database.begin() as conn:
-        ids = await _ORDERS_OF_USER.all(conn, actor.user_id, before, limit + 1)
+        ids = await _ORDERS_OF_USER.all(conn, actor.user_id, page.after, page.fetch)
         rows = [await services.tracking.order_record(conn, row.id) for row in ids]
-    return PageOf(rows, limit).body(
-        lambda row: shape_order(row, with_code=True), lambda row: (row["id"],)
-    )
+    return page.body(rows, lambda row: shape_order(row, with_code=True))
 
 
 @router.get("/orders/{order_id}")

@@ -12,31 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from control.audit import Deed
-from identity.model import Actor, Role
-from kit.errors import NotFound
 from kit.sql import load
 from kit.wire import rfc3339
 from orders import controlling, dispatch_alerts, dispatch_controls
 from server import audit
-from server.api.access import ServicesDep, allow
+from server.api.access import CityOps, ServicesDep, in_own_city
 from server.api.audit import cities_of, json_of
-from server.api.dispatch_ops import ReasonIn
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, ReasonIn, RequestModel, ShortText
 from server.api.writes import Reply, write
 from stores.tables import stores, zones
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
-
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 
 _WAITING = load("orders", "waiting_orders")
 _ANSWERS = load("riders", "answers")
@@ -50,17 +37,15 @@ class ReleaseIn(RequestModel):
 async def list_controls(
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     over: Annotated[bool, Query(description="Those that are over too")] = False,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """What ops have said about dispatch in the caller's cities, newest first."""
-    before = decode_cursor(cursor, str)[0] if cursor else None
     async with services.database.begin() as conn:
         rows = await dispatch_controls.rows(
-            conn, cities_of(actor), over=over, before=before, limit=limit + 1
+            conn, cities_of(actor), over=over, before=page.after, limit=page.fetch
         )
-    return PageOf(rows, limit).body(dispatch_controls.shape, lambda row: (row["id"],))
+    return page.body(rows, dispatch_controls.shape)
 
 
 @router.post("/dispatch/controls/{control_id}/release")
@@ -76,8 +61,7 @@ async def release(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         before = await dispatch_controls.read(conn, control_id)
-        if not actor.may_act_in_city(before["city_id"]):
-            raise NotFound("There is no such control.")
+        in_own_city(actor, before["city_id"], "control")
         row = await controlling.release(conn, control_id, actor.user_id, reason)
         if before["released_at"] is None:
             deed = Deed(
@@ -94,17 +78,15 @@ async def release(
 async def list_alerts(
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     resolved: Annotated[bool, Query(description="Resolved ones too")] = False,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """Orders that need a person, newest first."""
-    before = decode_cursor(cursor, str)[0] if cursor else None
     async with services.database.begin() as conn:
         rows = await dispatch_alerts.rows(
-            conn, cities_of(actor), resolved=resolved, before=before, limit=limit + 1
+            conn, cities_of(actor), resolved=resolved, before=page.after, limit=page.fetch
         )
-    return PageOf(rows, limit).body(dispatch_alerts.shape, lambda row: (row["id"],))
+    return page.body(rows, dispatch_alerts.shape)
 
 
 @router.post("/dispatch/alerts/{alert_id}/resolve")
@@ -115,8 +97,7 @@ async def resolve_alert(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         before = await dispatch_alerts.read(conn, alert_id)
-        if not actor.may_act_in_city(before["city_id"]):
-            raise NotFound("There is no such alert.")
+        in_own_city(actor, before["city_id"], "alert")
         row = await dispatch_alerts.close(conn, alert_id, actor.user_id, body.reason)
         if before["resolved_at"] is None:
             deed = Deed(
@@ -132,7 +113,7 @@ async def resolve_alert(
 @router.get("/cities/{city_id}/zones")
 async def list_zones(city_id: IdText, services: ServicesDep, actor: CityOps) -> dict[str, object]:
     """The zones of a city, by the store that serves them: what can be paused."""
-    _in_city(actor, city_id)
+    in_own_city(actor, city_id)
     async with services.database.begin() as conn:
         rows = await conn.execute(
             select(zones.c.id, zones.c.store_id, stores.c.name, zones.c.polygon)
@@ -155,7 +136,7 @@ async def list_zones(city_id: IdText, services: ServicesDep, actor: CityOps) -> 
 @router.get("/cities/{city_id}/held-orders")
 async def list_held(city_id: IdText, services: ServicesDep, actor: CityOps) -> dict[str, object]:
     """Orders without a rider that a control keeps from being planned, and which one."""
-    _in_city(actor, city_id)
+    in_own_city(actor, city_id)
     territory = await services.territory.get()
     async with services.database.begin() as conn:
         controls = await dispatch_controls.read_controls(conn, city_id)
@@ -192,21 +173,19 @@ async def list_answers(
     city_id: IdText,
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     days: Annotated[int, Query(ge=1, le=90)] = 7,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """How each rider answered offers in the last days.
 
     `acceptance` is what was taken of what was asked: neither offers that were withdrawn nor those
     that were taken without asking count.
     """
-    _in_city(actor, city_id)
-    after = decode_cursor(cursor, str)[0] if cursor else None
+    in_own_city(actor, city_id)
     since = services.clock.now() - timedelta(days=days)
     async with services.database.begin() as conn:
-        rows = await _ANSWERS.dicts(conn, city_id, since, after, limit + 1)
-    return PageOf(rows, limit).body(_answers_out, lambda row: (row["rider_id"],))
+        rows = await _ANSWERS.dicts(conn, city_id, since, page.after, page.fetch)
+    return page.body(rows, _answers_out, lambda row: (row["rider_id"],))
 
 
 def _answers_out(row: Mapping[str, Any]) -> dict[str, object]:
@@ -226,8 +205,3 @@ def _answers_out(row: Mapping[str, Any]) -> dict[str, object]:
         "answer_s": row["answer_s"],
         "decline_reasons": json_of(row["decline_reasons"]),
     }
-
-
-def _in_city(actor: Actor, city_id: str) -> None:
-    if not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")

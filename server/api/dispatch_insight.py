@@ -20,8 +20,8 @@ from orders.access import visible_order
 from orders.tables import orders
 from riders import decisions, parameter_sets
 from riders.parameter_sets import ParametersInvalid, Running, check_overrides
-from server.api.access import ServicesDep, allow
-from server.api.dispatch_sets import CityOps, of_own_city, shape_comparison
+from server.api.access import CityOps, ServicesDep, allow
+from server.api.dispatch_sets import of_own_city, shape_comparison
 from server.api.schemas import IdText
 from server.dispatch_history import shape
 from server.what_if import WhatIf
@@ -35,11 +35,8 @@ HISTORY_MAX = 200
 
 
 def _what_if(connection: HTTPConnection) -> WhatIf:
-    """The questions of this process; made with the first one."""
-    state = connection.app.state
-    if not hasattr(state, "what_if"):
-        state.what_if = WhatIf(state.services)
-    found: WhatIf = state.what_if
+    """The questions of this process."""
+    found: WhatIf = connection.app.state.what_if
     return found
 
 
@@ -58,7 +55,8 @@ async def what_if(
     """What the engine would do with the city now, and why.  Nothing is written.
 
     `trips` it would commit, `held` with the reason and when it looks again, `unassigned` with the
-    reason and what would help. 503 with `Retry-After` while the engine starts or is asked already.
+    reason and what would help; `costs_mean` says what the costs are of. 503 with `Retry-After`
+    while the engine starts or is asked already.
     """
     overrides = _overrides(set_ or [])
     store_id = None
@@ -89,6 +87,9 @@ def _overrides(texts: list[str]) -> dict[str, Value]:
 async def read_decisions(order_id: IdText, services: ServicesDep, actor: Staff) -> dict[str, Any]:
     """What dispatch did with an order, in sequence: held why and until when, given to whom at what
     cost, and who came second by how much.  An entry is made whenever that changed.
+
+    `cost_s` is of the trip as it was decided, `runner_up.cost_s` what its new orders would have
+    cost with the cheapest other rider, beside what that rider had to do already.
     """
     async with services.database.begin() as conn:
         await visible_order(conn, actor, order_id)

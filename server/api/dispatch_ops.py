@@ -7,7 +7,7 @@ and can be released by any ops of the city (``dispatch_desk``).
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Self
+from typing import Self
 
 from fastapi import APIRouter, Request
 from pydantic import AwareDatetime, Field, model_validator
@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from control.audit import Deed
 from geo.distances import Point
-from identity.model import Actor, Role
+from identity.model import Actor
 from kit.errors import IllegalTransition, NotFound
 from kit.redis import RedisError
 from orders import assigning, controlling, dispatch_controls, reassigning
@@ -28,25 +28,15 @@ from orders.views import shape_order
 from riders import trips
 from riders.tables import riders
 from server import audit
-from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    IdText,
-    RequestModel,
-    ShortText,
-)
+from server.api.access import CityOps, ServicesDep, in_own_city
+from server.api.schemas import IdText, ReasonIn
 from server.api.writes import Reply, write
 from server.wiring import Services
 from stores.tables import cities, stores
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
-Reason = Annotated[ShortText, Field(min_length=1, description="Why; others read it")]
 A_WEEK_MINUTES = 7 * 24 * 60
-
-
-class ReasonIn(RequestModel):
-    reason: Reason
 
 
 class AssignIn(ReasonIn):
@@ -227,8 +217,7 @@ async def exclude(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         city_id = await conn.scalar(select(riders.c.city_id).where(riders.c.id == rider_id))
-        if city_id is None or not actor.may_act_in_city(city_id):
-            raise NotFound("There is no such rider.")
+        in_own_city(actor, city_id, "rider")
         if body.order_id is not None:
             await visible_order(conn, actor, body.order_id)
         row = await controlling.exclude(
@@ -250,7 +239,7 @@ async def pause_city(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         known = await conn.scalar(select(cities.c.id).where(cities.c.id == city_id))
-        _of_own_city(actor, known, "city")
+        in_own_city(actor, known, "city")
         return await _pause(conn, services, actor, city_id, body)
 
     return await write(request, services, actor, use_case)
@@ -264,7 +253,7 @@ async def pause_store(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         city_id = await conn.scalar(select(stores.c.city_id).where(stores.c.id == store_id))
-        _of_own_city(actor, city_id, "store")
+        in_own_city(actor, city_id, "store")
         return await _pause(conn, services, actor, str(city_id), body, store_id=store_id)
 
     return await write(request, services, actor, use_case)
@@ -278,15 +267,10 @@ async def pause_zone(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         city_id = await controlling.zone_city(conn, zone_id)
-        _of_own_city(actor, city_id, "zone")
+        in_own_city(actor, city_id, "zone")
         return await _pause(conn, services, actor, city_id, body, zone_id=zone_id)
 
     return await write(request, services, actor, use_case)
-
-
-def _of_own_city(actor: Actor, city_id: str | None, what: str) -> None:
-    if city_id is None or not actor.may_act_in_city(city_id):
-        raise NotFound(f"There is no such {what}.")
 
 
 async def _pause(

@@ -10,30 +10,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from control.audit import Deed
-from identity.model import Actor, Role
-from kit.errors import NotFound
+from identity.model import Actor
 from kit.sql import load
 from kit.wire import rfc3339
 from riders.leases import partition_id
 from server import audit
-from server.api.access import ServicesDep, allow
-from server.api.schemas import IdText, RequestModel, ShortText
+from server.api.access import CityOps, ServicesDep, in_own_city
+from server.api.schemas import IdText, ReasonIn
 from server.api.writes import Reply, write
 from stores import parts
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 Part = Annotated[list[IdText], Field(min_length=1, max_length=500)]
 
 _PARTS = load("server", "dispatch_parts")
 
 
-class PartsIn(RequestModel):
+class PartsIn(ReasonIn):
     """Groups of store ids; one group is a city that is not split."""
 
     parts: list[Part] = Field(min_length=1, max_length=50)
-    reason: Annotated[ShortText, Field(min_length=1)]
 
 
 @router.get("/cities/{city_id}/dispatch-parts")
@@ -75,8 +72,7 @@ def _groups(shape: dict[str, object]) -> dict[str, object]:
 
 async def _shape(conn: AsyncConnection, actor: Actor, city_id: str) -> dict[str, object]:
     rows = await _PARTS.all(conn, city_id)
-    if not rows or not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")
+    in_own_city(actor, city_id if rows else None)
     return {
         "items": [
             {

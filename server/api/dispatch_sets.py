@@ -17,20 +17,18 @@ from starlette.responses import Response
 from control.audit import Deed
 from dispatch.compare import Experiment, Unit
 from dispatch.decision import DEFAULT_SET
-from identity.model import Actor, Role
-from kit.errors import NotFound
+from identity.model import Actor
 from kit.wire import rfc3339
 from riders import parameter_sets
 from riders.parameter_sets import ParametersInvalid, Running
 from server import audit
-from server.api.access import ServicesDep, allow
-from server.api.schemas import IdText, RequestModel, ShortText
+from server.api.access import CityOps, ServicesDep, in_own_city
+from server.api.schemas import IdText, ReasonIn, RequestModel, ShortText
 from server.api.writes import Reply, write
 from stores.tables import cities, stores
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 SetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 ParameterName = Annotated[str, StringConstraints(max_length=60, pattern=r"^[a-z_]+(\.[a-z_]+)?$")]
 NameText = Annotated[str, StringConstraints(max_length=40)]
@@ -45,12 +43,11 @@ class SetIn(RequestModel):
     note: ShortText = Field(default="", description="What it is for")
 
 
-class UseIn(RequestModel):
+class UseIn(ReasonIn):
     parameter_set: SetName = Field(description="`default` for what the program comes with")
-    reason: ShortText = Field(min_length=1)
 
 
-class CompareIn(RequestModel):
+class CompareIn(ReasonIn):
     """Two sets that take turns, a window each, in pairs whose first one a coin decides.
 
     `unit`: what takes turns: the whole `city` (nothing disturbs the comparison), or each `store`
@@ -66,18 +63,11 @@ class CompareIn(RequestModel):
     )
     store_ids: list[IdText] = Field(default_factory=list, max_length=500)
     seed: int = Field(default=0, ge=0, lt=2**31)
-    reason: ShortText = Field(min_length=1)
-
-
-class EndIn(RequestModel):
-    reason: ShortText = Field(min_length=1)
 
 
 async def of_own_city(conn: AsyncConnection, actor: Actor, city_id: str) -> None:
     """Raises NotFound for a city that is not there or not the actor's."""
-    known = await conn.scalar(select(cities.c.id).where(cities.c.id == city_id))
-    if known is None or not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")
+    in_own_city(actor, await conn.scalar(select(cities.c.id).where(cities.c.id == city_id)))
 
 
 @router.get("/cities/{city_id}/dispatch/parameter-sets")
@@ -187,7 +177,7 @@ async def start_comparison(
 
 @router.post("/cities/{city_id}/dispatch/comparison/end")
 async def end_comparison(
-    city_id: IdText, body: EndIn, request: Request, services: ServicesDep, actor: CityOps
+    city_id: IdText, body: ReasonIn, request: Request, services: ServicesDep, actor: CityOps
 ) -> Response:
     """End the comparison; the city plans with the set in use, and the outcome can still be read."""
 

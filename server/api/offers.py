@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from orders import offers
-from riders import availability, shifts, trips, waiting
+from riders import availability, shifts, trip_views, waiting
 from riders.model import DeclineReason, PauseReason
 from server.api.access import ServicesDep
 from server.api.rider import RiderActor, rider_id_of
@@ -121,7 +121,7 @@ async def accept_offer(
     """Take an offer; the trip comes back."""
 
     async def use_case(conn: AsyncConnection) -> Reply:
-        return Reply(200, trips.shape(await offers.accept(conn, rider_id_of(actor), offer_id)))
+        return Reply(200, trip_views.shape(await offers.accept(conn, rider_id_of(actor), offer_id)))
 
     return await write(request, services, actor, use_case)
 

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from identity.model import Actor, Role
-from kit.errors import NotFound
 from kit.sql import load
 from kit.wire import rfc3339
 from ledger.reports import trial_balance
@@ -21,22 +20,14 @@ from orders.model import OrderState
 from orders.returns import Disposition
 from orders.views import shape_order
 from server import audit
-from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    decode_cursor,
-)
+from server.api.access import CityOps, ServicesDep, allow, in_own_city
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel
 from server.api.writes import Reply, write
 
 router = APIRouter(prefix="/v1/ops", tags=["ops"])
 
 Staff = Annotated[Actor, allow(Role.STORE_MANAGER, Role.SUPPORT, Role.OPS, Role.ADMIN)]
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 
 _ORDERS = load("orders", "city_orders")
 _RIDERS = load("orders", "city_riders")
@@ -61,28 +52,24 @@ class ReturnIn(RequestModel):
 async def list_orders(
     services: ServicesDep,
     actor: Staff,
+    page: PagingDep,
     status: Annotated[list[OrderState] | None, Query()] = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """Orders of the stores and cities that the caller looks after, newest first."""
-    before = decode_cursor(cursor, str)[0] if cursor else None
     wanted = None if status is None else [state.value for state in status]
     async with services.database.begin() as conn:
         ids = await _ORDERS.all(
             conn, sorted(actor.store_ids), sorted(actor.city_ids), actor.role is Role.ADMIN,
-            wanted, before, limit + 1,
+            wanted, page.after, page.fetch,
         )  # fmt: skip
         rows = [await services.tracking.order_record(conn, row.id) for row in ids]
-    return PageOf(rows, limit).body(
-        lambda row: shape_order(row, with_code=False), lambda row: (row["id"],)
-    )
+    return page.body(rows, lambda row: shape_order(row, with_code=False))
 
 
 @router.get("/cities/{city_id}/riders")
 async def list_riders(city_id: IdText, services: ServicesDep, actor: CityOps) -> dict[str, object]:
     """A city's riders: on shift or not, on a trip or not, and where they were seen last."""
-    _in_city(actor, city_id)
+    in_own_city(actor, city_id)
     async with services.database.begin() as conn:
         rows = await _RIDERS.all(conn, city_id)
     fixes = await services.locations.read(city_id, [row.id for row in rows])
@@ -102,11 +89,6 @@ async def list_riders(city_id: IdText, services: ServicesDep, actor: CityOps) ->
             }
         )
     return {"items": items, "next_cursor": None}
-
-
-def _in_city(actor: Actor, city_id: str) -> None:
-    if not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")
 
 
 @router.post("/orders/{order_id}/return")

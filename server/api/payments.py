@@ -28,23 +28,14 @@ from payments.alerts import resolve_alert
 from payments.disputes import DisputeState
 from payments.reconciler import resolve_difference
 from server import audit
-from server.api.access import PUBLIC, ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.access import PUBLIC, CityOps, ServicesDep, allow, in_own_city
+from server.api.paging import Paging, PagingDep
+from server.api.schemas import IdText, RequestModel, ShortText
 from server.api.writes import Reply, write
 from server.wiring import Services
 
 router = APIRouter(prefix="/v1", tags=["payments"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 Staff = Annotated[Actor, allow(Role.SUPPORT, Role.OPS, Role.ADMIN)]
 
 _ALERTS = load("server", "payment_alerts")
@@ -130,13 +121,12 @@ async def set_gateways(
 async def list_alerts(
     services: ServicesDep,
     actor: Staff,
+    page: PagingDep,
     resolved: Annotated[bool, Query(description="Resolved ones too")] = False,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """What does not fit about payments, newest first."""
-    rows = await _rows(services, _ALERTS, actor, resolved, limit, cursor)
-    return PageOf(rows, limit).body(_alert_out, lambda row: (row["id"],))
+    rows = await _rows(services, _ALERTS, actor, resolved, page)
+    return page.body(rows, _alert_out)
 
 
 @router.post("/ops/payments/alerts/{alert_id}/resolve")
@@ -159,13 +149,12 @@ async def resolve(
 async def list_differences(
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     resolved: Annotated[bool, Query(description="Resolved ones too")] = False,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """What reconciliation found between us and the gateways, newest first."""
-    rows = await _rows(services, _DIFFERENCES, actor, resolved, limit, cursor)
-    return PageOf(rows, limit).body(_difference_out, lambda row: (row["id"],))
+    rows = await _rows(services, _DIFFERENCES, actor, resolved, page)
+    return page.body(rows, _difference_out)
 
 
 @router.post("/ops/payments/differences/{difference_id}/resolve")
@@ -192,25 +181,22 @@ async def resolve_one(
 async def list_disputes(
     services: ServicesDep,
     actor: Staff,
+    page: PagingDep,
     status: Annotated[list[DisputeState] | None, Query()] = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """Payments that their payers want back from the bank, newest first."""
     wanted = None if status is None else [state.value for state in status]
-    rows = await _rows(services, _DISPUTES, actor, wanted, limit, cursor)
-    return PageOf(rows, limit).body(_dispute_out, lambda row: (row["id"],))
+    rows = await _rows(services, _DISPUTES, actor, wanted, page)
+    return page.body(rows, _dispute_out)
 
 
 async def _rows(
-    services: Services, query: NamedQuery, actor: Actor, wanted: object, limit: int,
-    cursor: str | None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    before = decode_cursor(cursor, str)[0] if cursor else None
+    services: Services, query: NamedQuery, actor: Actor, wanted: object, page: Paging
+) -> list[dict[str, Any]]:
     async with services.database.begin() as conn:
         return await query.dicts(
             conn, sorted(actor.store_ids), sorted(actor.city_ids), actor.role is Role.ADMIN,
-            wanted, before, limit + 1,
+            wanted, page.after, page.fetch,
         )  # fmt: skip
 
 
@@ -223,9 +209,8 @@ async def _own(conn: AsyncConnection, actor: Actor, row: Mapping[str, Any]) -> N
 
 
 async def _own_city(conn: AsyncConnection, actor: Actor, city_id: str) -> None:
-    known = await conn.scalar(text("SELECT 1 FROM cities WHERE id = :id"), {"id": city_id})
-    if known is None or not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")
+    known = await conn.scalar(text("SELECT id FROM cities WHERE id = :id"), {"id": city_id})
+    in_own_city(actor, known)
 
 
 def _check_gateways(services: Services, body: GatewaysIn) -> None:

@@ -18,7 +18,7 @@ from kit.wire import rfc3339
 from orders import deliveries, reassigning
 from orders.errors import OnTrip, WrongDeliveryCode
 from realtime.ports import Point
-from riders import availability, shifts, trips
+from riders import availability, shifts, trip_views, trips
 from riders.model import HandBackReason, TripStatus
 from server.api.access import RateLimiterDep, ServicesDep, allow
 from server.api.schemas import IdText, RequestModel, ShortText
@@ -163,7 +163,7 @@ async def list_trips(
     """The rider's trips, newest first; without a filter the open ones."""
     async with services.database.begin() as conn:
         found = await trips.of_rider(conn, rider_id_of(actor), status or trips.OPEN_TRIPS, 50)
-    return {"items": [trips.shape(trip) for trip in found], "next_cursor": None}
+    return {"items": [trip_views.shape(trip) for trip in found], "next_cursor": None}
 
 
 @router.get("/riders/me/earnings")
@@ -210,7 +210,7 @@ async def hand_back(
         trip = await reassigning.hand_back(
             conn, rider_id_of(actor), actor.user_id, trip_id, body.reason, body.note
         )
-        return Reply(200, trips.shape(trip))
+        return Reply(200, trip_views.shape(trip))
 
     return await write(request, services, actor, use_case)
 
@@ -223,7 +223,7 @@ async def check_in(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         trip = await reassigning.check_in(conn, rider_id_of(actor), actor.user_id, trip_id)
-        return Reply(200, trips.shape(trip))
+        return Reply(200, trip_views.shape(trip))
 
     return await write(request, services, actor, use_case)
 
@@ -242,7 +242,7 @@ async def arrive(
 
     async def use_case(conn: AsyncConnection) -> Reply:
         trip = await deliveries.arrive(conn, rider_id_of(actor), actor.user_id, trip_id, n, at)
-        return Reply(200, trips.shape(trip))
+        return Reply(200, trip_views.shape(trip))
 
     return await write(request, services, actor, use_case)
 
@@ -264,7 +264,7 @@ async def complete(
         trip = await deliveries.complete(
             conn, rider_id_of(actor), actor.user_id, trip_id, n, proof, body.at
         )
-        return Reply(200, trips.shape(trip))
+        return Reply(200, trip_views.shape(trip))
 
     tries = services.settings.riders.delivery_code_tries
     await limiter.check("delivery_code", tries, trip_id)
@@ -292,6 +292,6 @@ async def fail(
             conn, rider_id_of(actor), actor.user_id, trip_id, n, body.reason, body.at,
             fee_minor=fee_minor,
         )  # fmt: skip
-        return Reply(200, trips.shape(trip))
+        return Reply(200, trip_views.shape(trip))
 
     return await write(request, services, actor, use_case)

@@ -18,16 +18,9 @@ from kit.db import Database
 from kit.redis import RedisError
 from server import audit
 from server.api.access import ServicesDep, allow
-from server.api.catalogue import Search, StoreOut, sku_of, store_out
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    Page,
-    PageLimit,
-    RequestModel,
-    encode_cursor,
-)
+from server.api.catalogue import Search, StoreOut, store_out
+from server.api.paging import PagingDep, encode_cursor
+from server.api.schemas import IdText, Page, RequestModel
 from server.api.writes import Reply, write
 from server.wiring import Services
 from stores import availability_redis
@@ -115,14 +108,13 @@ async def list_stock(
     store_id: IdText,
     actor: StockKeeper,
     services: ServicesDep,
+    page: PagingDep,
     q: Search = None,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
 ) -> Page[StockLineOut]:
     """What is on the shelves; `q` also finds bins and barcodes."""
     await own_store(services.database, actor, store_id)
     async with services.database.begin() as conn:
-        lines, more = await stores.list_stock(conn, store_id, q, sku_of(cursor), limit)
+        lines, more = await stores.list_stock(conn, store_id, q, page.after, page.limit)
     return Page(
         items=[_stock_line_out(line) for line in lines],
         next_cursor=None if more is None else encode_cursor(more),

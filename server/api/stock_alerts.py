@@ -10,15 +10,8 @@ from starlette.responses import Response
 
 from identity.model import SHOPPERS, Actor
 from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel
 from server.api.writes import Reply, write
 from stores import watch
 
@@ -36,14 +29,12 @@ class AlertIn(RequestModel):
 async def list_stock_alerts(
     actor: Shopper,
     services: ServicesDep,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    page: PagingDep,
 ) -> dict[str, object]:
     """My alerts, the latest first; `fired_at` says when the product was back."""
-    before = None if cursor is None else str(decode_cursor(cursor, str)[0])
     async with services.database.begin() as conn:
-        rows = await watch.list_alerts(conn, actor.user_id, before, limit + 1)
-    return PageOf(rows, limit).body(dict, lambda row: (row["id"],))
+        rows = await watch.list_alerts(conn, actor.user_id, page.after, page.fetch)
+    return page.body(rows, dict)
 
 
 @router.post("", status_code=201)

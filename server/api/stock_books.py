@@ -12,16 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.responses import Response
 
 from server.api.access import ServicesDep
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.paging import LIMIT_DEFAULT, PageLimit, PagingDep
+from server.api.schemas import IdText, RequestModel, ShortText
 from server.api.stock import UNITS_MAX, StockKeeper, count_body, own_store, refresh
 from server.api.writes import Reply, write
 from stores import movements, receiving, shelf_life, waste, watch
@@ -131,7 +123,7 @@ async def list_lots(
     sku_id: IdText | None = None,
     expires_before: date | None = None,
     blocked: bool | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    limit: PageLimit = LIMIT_DEFAULT,
 ) -> dict[str, list[LotOut]]:
     """Lots with units in them, what expires first first."""
     await own_store(services.database, actor, store_id)
@@ -148,23 +140,22 @@ async def list_movements(
     store_id: IdText,
     actor: StockKeeper,
     services: ServicesDep,
+    page: PagingDep,
     sku_id: IdText | None = None,
     kind: Annotated[list[MovementKind] | None, Query()] = None,
     order_id: IdText | None = None,
     reference: IdText | None = None,
     lot_id: IdText | None = None,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
 ) -> dict[str, object]:
     """Everything that has moved stock, the latest first."""
     await own_store(services.database, actor, store_id)
-    before = None if cursor is None else int(decode_cursor(cursor, int)[0])
+    key = page.key(int)
     async with services.database.begin() as conn:
         rows = await movements.list_movements(
             conn, store_id, sku_id=sku_id, kinds=kind, order_id=order_id, reference=reference,
-            lot_id=lot_id, before=before, limit=limit + 1,
+            lot_id=lot_id, before=None if key is None else int(key[0]), limit=page.fetch,
         )  # fmt: skip
-    return PageOf(rows, limit).body(dict, lambda row: (row["id"],))
+    return page.body(rows, dict)
 
 
 @router.get("/stock/low")
@@ -172,15 +163,13 @@ async def list_low_stock(
     store_id: IdText,
     actor: StockKeeper,
     services: ServicesDep,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    page: PagingDep,
 ) -> dict[str, object]:
     """Products at or under their threshold, which the store was told of."""
     await own_store(services.database, actor, store_id)
-    after = None if cursor is None else str(decode_cursor(cursor, str)[0])
     async with services.database.begin() as conn:
-        rows = await watch.list_low(conn, store_id, after, limit + 1)
-    return PageOf(rows, limit).body(dict, lambda row: (row["sku_id"],))
+        rows = await watch.list_low(conn, store_id, page.after, page.fetch)
+    return page.body(rows, dict, lambda row: (row["sku_id"],))
 
 
 @router.post("/stock/rules")

@@ -14,15 +14,8 @@ from identity.model import Actor, Role
 from kit.errors import Invalid
 from server import audit
 from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel
 from server.api.stock import UNITS_MAX, Reason, StockKeeper, own_store, refresh
 from server.api.writes import Reply, write
 from server.wiring import Services
@@ -70,15 +63,13 @@ async def list_counts(
     store_id: IdText,
     actor: Counter,
     services: ServicesDep,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    page: PagingDep,
 ) -> dict[str, object]:
     """A store's counts, the latest first."""
     await own_store(services.database, actor, store_id)
-    before = None if cursor is None else str(decode_cursor(cursor, str)[0])
     async with services.database.begin() as conn:
-        rows = await counting.list_counts(conn, store_id, before, limit + 1)
-    return PageOf(rows, limit).body(dict, lambda row: (row["id"],))
+        rows = await counting.list_counts(conn, store_id, page.after, page.fetch)
+    return page.body(rows, dict)
 
 
 @router.get("/{count_id}")

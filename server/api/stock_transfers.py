@@ -9,15 +9,8 @@ from starlette.responses import Response
 
 from kit.errors import Invalid
 from server.api.access import ServicesDep
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    decode_cursor,
-)
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel
 from server.api.stock import UNITS_MAX, StockKeeper, own_store, refresh
 from server.api.writes import Reply, write
 from stores import service as stores
@@ -54,15 +47,13 @@ async def list_transfers(
     store_id: IdText,
     actor: StockKeeper,
     services: ServicesDep,
-    cursor: CursorText | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
+    page: PagingDep,
 ) -> dict[str, object]:
     """Transfers from and to a store, the latest first."""
     await own_store(services.database, actor, store_id)
-    before = None if cursor is None else str(decode_cursor(cursor, str)[0])
     async with services.database.begin() as conn:
-        rows = await transfers.list_transfers(conn, store_id, before, limit + 1)
-    return PageOf(rows, limit).body(dict, lambda row: (row["id"],))
+        rows = await transfers.list_transfers(conn, store_id, page.after, page.fetch)
+    return page.body(rows, dict)
 
 
 @router.get("/{transfer_id}")

@@ -16,25 +16,24 @@ from kit.wire import rfc3339
 from orders import supply
 from riders import proposals
 from riders.proposals import ProposalStatus
-from server.api.access import ServicesDep, allow
+from server.api.access import ServicesDep, allow, in_own_city
 from server.api.schemas import IdText
 from server.api.writes import Reply, write
 from server.supply import life
 
 router = APIRouter(prefix="/v1", tags=["supply"])
 
-CityOps = Annotated[Actor, allow(Role.SUPPORT, Role.OPS, Role.ADMIN)]
+CityDesk = Annotated[Actor, allow(Role.SUPPORT, Role.OPS, Role.ADMIN)]
 RiderActor = Annotated[Actor, allow(Role.RIDER)]
 
 
 @router.get("/ops/cities/{city_id}/supply")
-async def read_supply(city_id: IdText, services: ServicesDep, actor: CityOps) -> dict[str, object]:
+async def read_supply(city_id: IdText, services: ServicesDep, actor: CityDesk) -> dict[str, object]:
     """Riders needed and missing, what promises grow by, expected orders, and proposals that stand.
 
     `stale` says that rounds have stopped: then quotes have gone back to the plain promise.
     """
-    if not actor.may_act_in_city(city_id):
-        raise NotFound("There is no such city.")
+    in_own_city(actor, city_id)
     async with services.database.begin() as conn:
         report = await supply.report_of(conn, city_id)
         standing = await proposals.standing(conn, city_id)

@@ -14,23 +14,14 @@ from identity.model import Actor, Role
 from kit.errors import Invalid, NotFound
 from notify import repository, service
 from notify.service import Scope, attempt_view, delivery_view, endpoint_view
-from server.api.access import ServicesDep, allow
-from server.api.schemas import (
-    PAGE_LIMIT_DEFAULT,
-    CursorText,
-    IdText,
-    PageLimit,
-    PageOf,
-    RequestModel,
-    ShortText,
-    decode_cursor,
-)
+from server.api.access import CityOps, ServicesDep
+from server.api.paging import PagingDep
+from server.api.schemas import IdText, RequestModel, ShortText
 from server.api.writes import Reply, write
 from stores.service import get_city
 
 router = APIRouter(prefix="/v1/ops/webhooks", tags=["webhooks"])
 
-CityOps = Annotated[Actor, allow(Role.OPS, Role.ADMIN)]
 UrlText = Annotated[str, Field(min_length=1, max_length=500)]
 EventTexts = Annotated[list[ShortText], Field(min_length=1, max_length=50)]
 
@@ -153,16 +144,14 @@ async def list_deliveries(
     endpoint_id: IdText,
     services: ServicesDep,
     actor: CityOps,
+    page: PagingDep,
     status: Literal["waiting", "delivered", "dead"] | None = None,
-    limit: PageLimit = PAGE_LIMIT_DEFAULT,
-    cursor: CursorText | None = None,
 ) -> dict[str, object]:
     """The delivery log, newest first."""
-    before = decode_cursor(cursor, str)[0] if cursor else None
     async with services.database.begin() as conn:
         await service.endpoint(conn, _scope(actor), endpoint_id)
-        rows = await repository.list_deliveries(conn, endpoint_id, status, before, limit + 1)
-    return PageOf(rows, limit).body(delivery_view, lambda row: (row.id,))
+        rows = await repository.list_deliveries(conn, endpoint_id, status, page.after, page.fetch)
+    return page.body(rows, delivery_view, lambda row: (row.id,))
 
 
 @router.get("/{endpoint_id}/deliveries/{delivery_id}")

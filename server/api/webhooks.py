@@ -13,7 +13,7 @@ import structlog
 from fastapi import APIRouter, Request
 
 from kit.errors import NotFound
-from orders.webhook_intake import Intake, take, take_authorised
+from orders.webhook_intake import Intake, take
 from payments.webhooks import WEBHOOKS as PARSERS
 from server.api.access import PROBE, ServicesDep
 from server.metrics import PAYMENT_ALERTS, WEBHOOKS
@@ -40,7 +40,7 @@ async def payment_webhook(
         # The gateway lives in real time, whatever the speed of a simulated day.
         datetime.now(UTC),
     )
-    taken = await take_authorised(services.database.pool, gateway, event)
+    taken = await services.webhook_intake.take_authorised(gateway, event)
     if taken is None:
         async with services.database.begin() as conn:
             taken = await take(conn, services.settings.payments, gateway, event)

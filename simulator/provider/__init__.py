@@ -7,7 +7,8 @@ answers over REST, and tells a webhook address what happened, at least once and 
 
     app.py       own wire and control orders           host.py      what every wire stands on
     wire.py      the own wire's JSON                   wires.py     which further wires there are
-    wire_stripe.py, wire_razorpay.py                   ports.py     a port a wire, to be closed
+    wire_stripe.py, wire_razorpay.py, and what they    ports.py     a port a wire, to be closed
+    read and show: wire_stripe_objects.py, …
     engine.py    rules, one transaction an operation   webhooks.py  delivery, signed by the wire
     model.py     payments, operations, answers         faults.py    tokens and control settings
     store.py     SQLite                                plants.py    differences to be found

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -23,39 +23,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kit.ids import new_id
+from simulator.provider import wire_razorpay_bodies as bodies
+from simulator.provider import wire_razorpay_objects as objects
 from simulator.provider.engine import Authorisation, Engine
-from simulator.provider.host import Host, Problem, fingerprint, read_body, whole
+from simulator.provider.host import Host, Problem, fingerprint
 from simulator.provider.model import (
     Answer,
-    Dispute,
     Method,
-    Operation,
     OperationKind,
     Payment,
     PaymentStatus,
 )
 from simulator.provider.store import Store
-from simulator.provider.wire import MAX_AMOUNT_MINOR, disputed
+from simulator.provider.wire import disputed
 
 _REFUND_KEY: Final = re.compile(r"[A-Za-z0-9_-]{10,255}")
 _MAX_RECEIPT: Final = 40
-_FOREVER: Final = 10**12
 
-_STATUS: Final = {
-    PaymentStatus.PROCESSING: "created",
-    PaymentStatus.AUTHORISED: "authorized",
-    PaymentStatus.CAPTURED: "captured",
-    PaymentStatus.PARTIALLY_REFUNDED: "captured",
-    PaymentStatus.REFUNDED: "refunded",
-    PaymentStatus.VOIDED: "refunded",
-    PaymentStatus.DECLINED: "failed",
-    PaymentStatus.FAILED: "failed",
-}
-_REFUND_STATUS: Final = {
-    PaymentStatus.PARTIALLY_REFUNDED: "partial",
-    PaymentStatus.REFUNDED: "full",
-    PaymentStatus.VOIDED: "full",
-}
 
 # Our refusals as Razorpay says them: everything that the caller got wrong is a 400.
 _STATUS_OF: Final = {
@@ -70,45 +54,6 @@ _EVENTS: Final = {
     "payment.refunded": "refund.processed",
     "dispute.created": "payment.dispute.created",
 }
-
-Body = TypeVar("Body")
-
-
-class _Amount(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    amount: int
-    currency: str = "INR"
-
-
-class _NewOrder(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    amount: int
-    currency: str
-    receipt: str | None = None
-    notes: dict[str, str] = {}
-    payment: dict[str, Any] = {}  # capture settings
-
-
-class _NewPayment(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    amount: int
-    currency: str
-    order_id: str
-    token: str
-    email: str
-    contact: str
-    recurring: bool | str = True
-    customer_id: str | None = None
-    description: str | None = None
-    notes: dict[str, str] = {}
-
-
-class _NewRefund(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    amount: int | None = None
-    speed: str = "normal"
-    receipt: str | None = None
-    notes: dict[str, str] = {}
-
-
-class _Notes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    notes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +109,7 @@ class RazorpayWire:
     def render_event(
         self, event_id: str, event_type: str, key: str, payment: Payment
     ) -> bytes | None:
-        payload: dict[str, object] = {"payment": {"entity": _payment(payment)}}
+        payload: dict[str, object] = {"payment": {"entity": objects.payment_of(payment)}}
         if event_type == "dispute.closed":
             name = f"payment.dispute.{disputed(payment, key).status}"
         elif event_type in _EVENTS:
@@ -172,9 +117,9 @@ class RazorpayWire:
         else:
             return None
         if event_type.startswith("dispute."):
-            payload["dispute"] = {"entity": _dispute(disputed(payment, key), payment)}
+            payload["dispute"] = {"entity": objects.dispute_of(disputed(payment, key), payment)}
         elif event_type == "payment.refunded":
-            payload["refund"] = {"entity": _refund(payment.operations[-1])}
+            payload["refund"] = {"entity": objects.refund_of(payment.operations[-1])}
         return msgspec.json.encode(
             {
                 "entity": "event",
@@ -199,8 +144,8 @@ class _Speaker:
         self._host = host
 
     async def create_order(self, request: Request) -> Response:
-        _, body = await _read(request, _NewOrder)
-        _require_amount(body.amount)
+        _, body = await bodies.read(request, bodies.NewOrder)
+        bodies.require_amount(body.amount)
         if body.receipt is not None and len(body.receipt) > _MAX_RECEIPT:
             raise Problem(400, "invalid_request", "A receipt has up to 40 characters.", "receipt")
         order = {
@@ -236,7 +181,7 @@ class _Speaker:
         found = await self._host.thread.run(
             lambda _, store: store.payments(self._wire.name, order=order_id)
         )
-        return _collection([_payment(payment) for payment in found])
+        return _collection([objects.payment_of(payment) for payment in found])
 
     def _order(self, store: Store, order: dict[str, Any], *, expand: bool) -> dict[str, Any]:
         payments = store.payments(self._wire.name, order=order["id"])
@@ -250,13 +195,13 @@ class _Speaker:
             "status": status,
         }
         if expand:
-            items = [_payment(payment) for payment in payments]
+            items = [objects.payment_of(payment) for payment in payments]
             whole_order["payments"] = {"entity": "collection", "count": len(items), "items": items}
         return whole_order
 
     async def create_payment(self, request: Request) -> Response:
-        raw, body = await _read(request, _NewPayment)
-        _require_amount(body.amount)
+        raw, body = await bodies.read(request, bodies.NewPayment)
+        bodies.require_amount(body.amount)
         mark = fingerprint(request, raw)
 
         def work(engine: Engine, store: Store) -> Answer:
@@ -289,7 +234,7 @@ class _Speaker:
             return settled
         payment = settled.payment
         if payment.status in (PaymentStatus.DECLINED, PaymentStatus.FAILED):
-            return JSONResponse({"error": _error(payment)}, 400)
+            return JSONResponse({"error": objects.error_of(payment)}, 400)
         signed = f"{body.order_id}|{payment.payment_id}".encode()
         signature = hmac.new(self._wire.key_secret.encode(), signed, hashlib.sha256).hexdigest()
         return JSONResponse(
@@ -301,20 +246,20 @@ class _Speaker:
         )
 
     async def fetch(self, request: Request) -> Response:
-        return JSONResponse(_payment(await self._payment(request)))
+        return JSONResponse(objects.payment_of(await self._payment(request)))
 
     async def edit(self, request: Request) -> Response:
-        _, body = await _read(request, _Notes)
+        _, body = await bodies.read(request, bodies.Notes)
         if len(body.notes) > 15 or any(len(text) > 256 for text in body.notes.values()):
             raise Problem(400, "invalid_request", "Up to 15 notes of 256 characters.", "notes")
         payment_id = request.path_params["id"]
         payment = await self._host.thread.run(
             lambda engine, _: engine.annotate(payment_id, self._wire.name, body.notes)
         )
-        return JSONResponse(_payment(payment))
+        return JSONResponse(objects.payment_of(payment))
 
     async def capture(self, request: Request) -> Response:
-        raw, body = await _read(request, _Amount)
+        raw, body = await bodies.read(request, bodies.Amount)
         payment_id, mark = request.path_params["id"], fingerprint(request, raw)
 
         def work(engine: Engine, _: Store) -> Answer:
@@ -333,15 +278,15 @@ class _Speaker:
         settled = await self._host.settled(request, self._wire, answer)
         if isinstance(settled, Response):
             return settled
-        return JSONResponse(_payment(settled.payment))
+        return JSONResponse(objects.payment_of(settled.payment))
 
     async def refund(self, request: Request) -> Response:
-        raw, body = await _read(request, _NewRefund)
+        raw, body = await bodies.read(request, bodies.NewRefund)
         given = request.headers.get("x-refund-idempotency")
         if given is not None and not _REFUND_KEY.fullmatch(given):
             raise Problem(400, "invalid_request", "The idempotency key is not valid.")
         if body.amount is not None:
-            _require_amount(body.amount)
+            bodies.require_amount(body.amount)
         payment_id, mark = request.path_params["id"], fingerprint(request, raw)
         key = f"razorpay:refund:{given or new_id('req')}"
         metadata = {**body.notes, "receipt": body.receipt or ""}
@@ -355,143 +300,37 @@ class _Speaker:
         if isinstance(settled, Response):
             return settled
         made = next(one for one in settled.payment.operations if one.idempotency_key == key)
-        return JSONResponse(_refund(made))
+        return JSONResponse(objects.refund_of(made))
 
     async def refunds_of_payment(self, request: Request) -> Response:
         payment = await self._payment(request)
         refunds = [one for one in payment.operations if one.kind is OperationKind.REFUND]
-        return _collection([_refund(one) for one in reversed(refunds)])
+        return _collection([objects.refund_of(one) for one in reversed(refunds)])
 
     async def list_payments(self, request: Request) -> Response:
-        count, skip, from_s, to_s = _page(request)
+        count, skip, from_s, to_s = bodies.page(request)
         found = await self._host.thread.run(
             lambda _, store: store.payments(
                 self._wire.name, from_s=from_s, to_s=to_s, skip=skip, limit=count
             )
         )
-        return _collection([_payment(payment) for payment in found])
+        return _collection([objects.payment_of(payment) for payment in found])
 
     async def list_refunds(self, request: Request) -> Response:
-        count, skip, from_s, to_s = _page(request)
+        count, skip, from_s, to_s = bodies.page(request)
         found = await self._host.thread.run(
             lambda _, store: store.newest_operations(
                 self._wire.name, (OperationKind.REFUND,), from_s=from_s, to_s=to_s, skip=skip,
                 limit=count,
             )
         )  # fmt: skip
-        return _collection([_refund(operation) for operation in found])
+        return _collection([objects.refund_of(operation) for operation in found])
 
     async def _payment(self, request: Request) -> Payment:
         payment_id = request.path_params["id"]
         return await self._host.thread.run(
             lambda engine, _: engine.payment(payment_id, self._wire.name)
         )
-
-
-async def _read(request: Request, shape: type[Body]) -> tuple[bytes, Body]:
-    raw = await read_body(request)
-    try:
-        return raw, msgspec.json.decode(raw or b"{}", type=shape)
-    except msgspec.MsgspecError as error:
-        raise Problem(400, "invalid_request", str(error)) from error
-
-
-def _require_amount(amount: int) -> None:
-    if not 0 < amount <= MAX_AMOUNT_MINOR:
-        raise Problem(400, "invalid_request", "The amount is not valid.", "amount")
-
-
-def _page(request: Request) -> tuple[int, int, int, int]:
-    return (
-        whole(request, "count", default=10, most=100),
-        whole(request, "skip", default=0, most=_FOREVER),
-        whole(request, "from", default=0, most=_FOREVER),
-        whole(request, "to", default=_FOREVER, most=_FOREVER),
-    )
-
-
-def _payment(payment: Payment) -> dict[str, object]:
-    lapsed = payment.status is PaymentStatus.VOIDED
-    error = _error(payment) if payment.status in _FAILED else {}
-    return {
-        "id": payment.payment_id,
-        "entity": "payment",
-        # A capture takes the whole, unless somebody planted another amount.
-        "amount": payment.captured_minor or payment.amount_minor,
-        "currency": payment.currency,
-        "status": _STATUS[payment.status],
-        "order_id": payment.order_reference,
-        "invoice_id": None,
-        "international": False,
-        "method": str(payment.method),
-        "amount_refunded": payment.amount_minor if lapsed else payment.refunded_minor,
-        "refund_status": _REFUND_STATUS.get(payment.status),
-        "captured": payment.captured_minor > 0,
-        "description": None,
-        "notes": payment.metadata or [],
-        "error_code": error.get("code"),
-        "error_description": error.get("description"),
-        "error_source": error.get("source"),
-        "error_step": error.get("step"),
-        "error_reason": error.get("reason"),
-        "created_at": int(payment.created_at_s),
-    }
-
-
-_FAILED: Final = (PaymentStatus.DECLINED, PaymentStatus.FAILED)
-_DESCRIPTION: Final = {
-    "card_declined": "Your payment was declined by the bank.",
-    "insufficient_funds": "Your payment could not be completed due to insufficient funds.",
-    "invalid_token": "The token is not valid.",
-}
-
-
-def _error(payment: Payment) -> dict[str, object]:
-    trouble = payment.status is PaymentStatus.FAILED
-    reason = payment.code or "payment_failed"
-    return {
-        "code": "GATEWAY_ERROR" if trouble else "BAD_REQUEST_ERROR",
-        "description": _DESCRIPTION.get(reason, "Payment processing failed."),
-        "source": "gateway" if trouble else "issuer_bank",
-        "step": "payment_authorization",
-        "reason": reason,
-        "metadata": {"payment_id": payment.payment_id, "order_id": payment.order_reference},
-    }
-
-
-def _refund(operation: Operation) -> dict[str, object]:
-    notes = {name: text for name, text in operation.metadata.items() if name != "receipt"}
-    return {
-        "id": "rfnd" + operation.operation_id.removeprefix("sbo"),
-        "entity": "refund",
-        "amount": operation.amount_minor,
-        "currency": operation.currency,
-        "payment_id": operation.payment_id,
-        "receipt": operation.metadata.get("receipt") or None,
-        "notes": notes or [],
-        "acquirer_data": {"arn": None},
-        "batch_id": None,
-        "created_at": int(operation.at_s),
-        "speed_processed": "normal",
-        "status": "processed",
-    }
-
-
-def _dispute(dispute: Dispute, payment: Payment) -> dict[str, object]:
-    lost = dispute.status == "lost"
-    return {
-        "id": "disp" + dispute.dispute_id.removeprefix("dsp"),
-        "entity": "dispute",
-        "payment_id": payment.payment_id,
-        "amount": dispute.amount_minor,
-        "currency": payment.currency,
-        "amount_deducted": dispute.amount_minor if lost else 0,
-        "reason_code": dispute.reason,
-        "respond_by": int(dispute.opened_at_s) + 7 * 86_400,
-        "status": str(dispute.status),
-        "phase": "chargeback",
-        "created_at": int(dispute.opened_at_s),
-    }
 
 
 def _collection(items: Sequence[dict[str, object]]) -> Response:

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kit.ids import new_id
+from simulator.provider import wire_stripe_objects as objects
 from simulator.provider.engine import Authorisation
 from simulator.provider.host import (
     MAX_KEY_LENGTH,
@@ -32,29 +33,16 @@ from simulator.provider.host import (
 )
 from simulator.provider.model import (
     Answer,
-    Dispute,
-    DisputeStatus,
     Method,
     Operation,
     OperationKind,
     Payment,
-    PaymentStatus,
 )
 from simulator.provider.wire import MAX_AMOUNT_MINOR, disputed
 
 API_VERSION: Final = "2024-06-20"
 _TOKEN_FIELDS: Final = ("payment_method", "payment_method_data[card][token]")
 
-_STATUS: Final = {
-    PaymentStatus.PROCESSING: "processing",
-    PaymentStatus.AUTHORISED: "requires_capture",
-    PaymentStatus.CAPTURED: "succeeded",
-    PaymentStatus.PARTIALLY_REFUNDED: "succeeded",
-    PaymentStatus.REFUNDED: "succeeded",
-    PaymentStatus.VOIDED: "canceled",
-    PaymentStatus.DECLINED: "requires_payment_method",
-    PaymentStatus.FAILED: "requires_payment_method",
-}
 
 # Our refusals as Stripe says them: HTTP status, error type, code.
 _ERRORS: Final = {
@@ -127,11 +115,11 @@ class StripeWire:
         if event_type not in _EVENTS:
             return None
         if event_type.startswith("dispute."):
-            subject = _dispute(disputed(payment, key), payment)
+            subject = objects.dispute_of(disputed(payment, key), payment)
         elif event_type == "payment.refunded":
-            subject = _refund(payment.operations[-1], payment)
+            subject = objects.refund_of(payment.operations[-1], payment)
         else:
-            subject = _intent(payment)
+            subject = objects.intent_of(payment)
         moment = payment.operations[-1].at_s if payment.operations else payment.settle_at_s
         return msgspec.json.encode(
             {
@@ -178,7 +166,7 @@ class _Speaker:
         )
         key, mark = _key(request), fingerprint(request, raw)
         answer = await self._host.thread.run(lambda engine, _: engine.authorise(key, mark, wanted))
-        return await self._reply(request, answer, _intent_answer)
+        return await self._reply(request, answer, objects.answer_of)
 
     async def capture(self, request: Request) -> Response:
         raw, form = await _form(request, {"amount_to_capture"})
@@ -199,7 +187,7 @@ class _Speaker:
                 kind, key, mark, payment_id, amount, wire=self._wire.name, metadata=metadata
             )
         )
-        return await self._reply(request, answer, _intent_answer)
+        return await self._reply(request, answer, objects.answer_of)
 
     async def refund(self, request: Request) -> Response:
         raw, form = await _form(request, {"payment_intent", "amount", "reason"})
@@ -213,7 +201,9 @@ class _Speaker:
             )
         )  # fmt: skip
         return await self._reply(
-            request, answer, lambda payment: (200, _refund(_of_key(payment, key), payment))
+            request,
+            answer,
+            lambda payment: (200, objects.refund_of(_of_key(payment, key), payment)),
         )
 
     async def _reply(
@@ -232,7 +222,7 @@ class _Speaker:
         payment = await self._host.thread.run(
             lambda engine, _: engine.payment(payment_id, self._wire.name)
         )
-        return JSONResponse(_intent(payment))
+        return JSONResponse(objects.intent_of(payment))
 
     async def list_intents(self, request: Request) -> Response:
         limit = whole(request, "limit", default=10, most=100)
@@ -244,14 +234,16 @@ class _Speaker:
                 self._wire.name, from_s=from_s, to_s=to_s + 1, after=after, limit=limit + 1
             )
         )
-        return _list([_intent(payment) for payment in found], limit, request)
+        return _list([objects.intent_of(payment) for payment in found], limit, request)
 
     async def search(self, request: Request) -> Response:
         """``metadata['name']:'value'`` alone."""
         text = request.query_params.get("query", "")
         name, _, value = text.removeprefix("metadata['").partition("']:'")
         found = await self._host.thread.run(lambda _, store: store.payments(self._wire.name))
-        fitting = [_intent(one) for one in found if one.metadata.get(name) == value.rstrip("'")]
+        fitting = [
+            objects.intent_of(one) for one in found if one.metadata.get(name) == value.rstrip("'")
+        ]
         return JSONResponse({"object": "search_result", "data": fitting, "has_more": False})
 
     async def list_refunds(self, request: Request) -> Response:
@@ -260,7 +252,7 @@ class _Speaker:
             lambda engine, _: engine.payment(payment_id, self._wire.name)
         )
         refunds = [one for one in payment.operations if one.kind is OperationKind.REFUND]
-        return _list([_refund(one, payment) for one in reversed(refunds)], 100, request)
+        return _list([objects.refund_of(one, payment) for one in reversed(refunds)], 100, request)
 
     async def list_balance(self, request: Request) -> Response:
         """What moved money, newest first, with its source expanded."""
@@ -277,7 +269,7 @@ class _Speaker:
                 )
             ]
         )
-        return _list([_balance(one, payment) for one, payment in found], limit, request)
+        return _list([objects.balance_of(one, payment) for one, payment in found], limit, request)
 
 
 _CREATE: Final = {
@@ -328,156 +320,6 @@ def _key(request: Request) -> str:
 
 def _of_key(payment: Payment, key: str) -> Operation:
     return next(one for one in payment.operations if one.idempotency_key == key)
-
-
-def _intent_answer(payment: Payment) -> tuple[int, dict[str, object]]:
-    error = _payment_error(payment)
-    if error is None:
-        return 200, _intent(payment)
-    status = 402 if error["type"] == "card_error" else 400
-    return status, {"error": {**error, "payment_intent": _intent(payment)}}
-
-
-def _payment_error(payment: Payment) -> dict[str, object] | None:
-    if payment.status not in (PaymentStatus.DECLINED, PaymentStatus.FAILED):
-        return None
-    match payment.code:
-        case "invalid_token":
-            return {
-                "type": "invalid_request_error", "code": "resource_missing",
-                "param": "payment_method", "message": "No such PaymentMethod.",
-            }  # fmt: skip
-        case "processing_error":
-            return {
-                "type": "card_error", "code": "processing_error",
-                "message": "An error occurred while processing your card.",
-            }  # fmt: skip
-        case "insufficient_funds":
-            return _declined("insufficient_funds", "Your card has insufficient funds.")
-    return _declined("generic_decline", "Your card was declined.")
-
-
-def _declined(decline_code: str, message: str) -> dict[str, object]:
-    return {
-        "type": "card_error", "code": "card_declined", "decline_code": decline_code,
-        "message": message,
-    }  # fmt: skip
-
-
-def _intent(payment: Payment) -> dict[str, object]:
-    metadata = dict(payment.metadata)
-    for operation in payment.operations:
-        if operation.kind is OperationKind.CAPTURE:
-            metadata |= operation.metadata
-    held = payment.status is PaymentStatus.AUTHORISED
-    return {
-        "id": payment.payment_id,
-        "object": "payment_intent",
-        "amount": payment.amount_minor,
-        "amount_capturable": payment.amount_minor if held else 0,
-        "amount_received": payment.captured_minor,
-        "canceled_at": None,
-        "cancellation_reason": None,
-        "capture_method": "manual",
-        "client_secret": None,
-        "confirmation_method": "automatic",
-        "created": int(payment.created_at_s),
-        "currency": payment.currency.lower(),
-        "last_payment_error": _payment_error(payment),
-        "latest_charge": _charge_id(payment) if payment.operations else None,
-        "livemode": False,
-        "metadata": metadata,
-        "next_action": None,
-        "payment_method_types": ["card"],
-        "status": _STATUS[payment.status],
-    }
-
-
-def _charge_id(payment: Payment) -> str:
-    return "ch" + payment.payment_id.removeprefix("pi")
-
-
-def _charge(payment: Payment) -> dict[str, object]:
-    return {
-        "id": _charge_id(payment),
-        "object": "charge",
-        "amount": payment.amount_minor,
-        "amount_captured": payment.captured_minor,
-        "amount_refunded": payment.refunded_minor,
-        "captured": payment.captured_minor > 0,
-        "created": int(payment.created_at_s),
-        "currency": payment.currency.lower(),
-        "disputed": bool(payment.disputes),
-        "livemode": False,
-        "metadata": payment.metadata,
-        "paid": True,
-        "payment_intent": payment.payment_id,
-        "refunded": payment.status is PaymentStatus.REFUNDED,
-        "status": "succeeded",
-    }
-
-
-def _refund(operation: Operation, payment: Payment) -> dict[str, object]:
-    return {
-        "id": "re" + operation.operation_id.removeprefix("sbo"),
-        "object": "refund",
-        "amount": operation.amount_minor,
-        "balance_transaction": _transaction_id(operation),
-        "charge": _charge_id(payment),
-        "created": int(operation.at_s),
-        "currency": operation.currency.lower(),
-        "metadata": operation.metadata,
-        "payment_intent": payment.payment_id,
-        "reason": None,
-        "status": "succeeded",
-    }
-
-
-def _transaction_id(operation: Operation) -> str:
-    return "txn" + operation.operation_id.removeprefix("sbo")
-
-
-def _balance(operation: Operation, payment: Payment) -> dict[str, object]:
-    refund = operation.kind is OperationKind.REFUND
-    source = _refund(operation, payment) if refund else _charge(payment)
-    amount = -operation.amount_minor if refund else operation.amount_minor
-    return {
-        "id": _transaction_id(operation),
-        "object": "balance_transaction",
-        "amount": amount,
-        "created": int(operation.at_s),
-        "currency": operation.currency.lower(),
-        "fee": 0,
-        "net": amount,
-        "reporting_category": "refund" if refund else "charge",
-        "source": {**source, "payment_intent": _intent(payment)},
-        "status": "available",
-        "type": "refund" if refund else "charge",
-    }
-
-
-def _dispute(dispute: Dispute, payment: Payment) -> dict[str, object]:
-    is_open = dispute.status is DisputeStatus.OPEN
-    return {
-        "id": "du" + dispute.dispute_id.removeprefix("dsp"),
-        "object": "dispute",
-        "amount": dispute.amount_minor,
-        "balance_transactions": [],
-        "charge": _charge_id(payment),
-        "created": int(dispute.opened_at_s),
-        "currency": payment.currency.lower(),
-        "evidence": {},
-        "evidence_details": {
-            "due_by": int(dispute.opened_at_s) + 7 * 86_400, "has_evidence": False,
-            "past_due": False, "submission_count": 0,
-        },
-        "is_charge_refundable": False,
-        "livemode": False,
-        "metadata": {},
-        "payment_intent": payment.payment_id,
-        "reason": dispute.reason,
-        "status": "needs_response" if is_open else str(dispute.status),
-    }  # fmt: skip
 
 
 def _list(items: Sequence[dict[str, object]], limit: int, request: Request) -> Response:
