@@ -4,6 +4,9 @@ The integration suite runs twice where the machine has a Postgres and a Redis of
 embedded engines, then on those.  Everything else runs on the embedded engines alone, and so does a
 test that wants a database of its own: to make and drop one costs seconds on a server that waits
 for its disk, and what depends on the server shows on the shared one too.
+
+Every process of pytest reads this file before anything else, so what is heavy is imported by the
+fixture that wants it.
 """
 
 from __future__ import annotations
@@ -12,30 +15,24 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
-from redis.asyncio import Redis
 
 from kit import engines as embedded
-from kit.db import Database
-from tests.flow import System, open_system
-from tests.support import (
-    EMBEDDED,
-    EXTERNAL,
-    Addresses,
-    assert_books_balance,
-    describe,
-    external_engines,
-    forgetful,
-    kept,
-    migrated_template,
-    new_database,
-    opened_database,
-    opened_redis,
-    own_redis,
-)
+from tests.addresses import EMBEDDED, EXTERNAL, Addresses, describe, external_engines
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from xdist.remote import Producer
+
+    from kit.db import Database
+    from tests.scheduling import ByModule
+    from tests.system import System
 
 EXTERNAL_ADDRESSES = pytest.StashKey[Addresses | None]()
 
@@ -76,15 +73,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("engine_kind", kinds, indirect=True, scope="session")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With ``-n N --dist loadgroup`` one process runs the whole system, not each.
+def _in_the_system(item: pytest.Item) -> bool:
+    return "system" in getattr(item, "fixturenames", ())
 
-    First of all hooks of this name: xdist reads the groups in one of them.
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of the whole system come first and in a row, so that it need not live long.
+
+    With ``-n N --dist loadgroup`` one process has them all.  First of all hooks of this name:
+    xdist reads the groups in one of them.
     """
-    for item in items:
-        if "system" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("system"))
+    items.sort(key=lambda item: not _in_the_system(item))
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if _in_the_system(item):
+                item.add_marker(pytest.mark.xdist_group("system"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModule | None:
+    from tests.scheduling import ByModule
+
+    return ByModule(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(autouse=True)
@@ -114,8 +125,10 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 async def embedded_engines(home: Path) -> AsyncIterator[Addresses]:
     """One embedded Postgres and one Valkey for the session."""
-    async with kept(embedded.engines(home / "engines")) as running:
-        await forgetful(running.database_url)
+    from tests import support
+
+    async with support.kept(embedded.engines(home / "engines")) as running:
+        await support.forgetful(running.database_url)
         yield Addresses(running.database_url, running.redis_url.rsplit("/", 1)[0])
 
 
@@ -133,45 +146,86 @@ def engines(engine_kind: str, request: pytest.FixtureRequest) -> Addresses:
 @pytest.fixture(scope="session")
 async def template(engines: Addresses) -> AsyncIterator[str]:
     """A migrated database to copy: a fresh one costs a tenth of a second that way."""
-    async with migrated_template(engines.database_url) as name:
+    from tests import support
+
+    async with support.migrated_template(engines.database_url) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
 async def database(engines: Addresses, template: str) -> AsyncIterator[Database]:
     """A migrated database that the tests share: each makes its own rows and truncates nothing."""
-    async with new_database(engines.database_url, template) as url:
-        async with opened_database(url) as database:
+    from tests import support
+
+    async with support.new_database(engines.database_url, template) as url:
+        async with support.opened_database(url) as database:
             yield database
-            await assert_books_balance(database)
+            await support.assert_books_balance(database)
 
 
 @pytest.fixture
 async def fresh_database(engines: Addresses, template: str) -> AsyncIterator[Database]:
     """A migrated database of the test's own, to be broken at will."""
-    async with new_database(engines.database_url, template) as url:
-        async with opened_database(url, size=4) as database:
+    from tests import support
+
+    async with support.new_database(engines.database_url, template) as url:
+        async with support.opened_database(url, size=4) as database:
             yield database
 
 
 @pytest.fixture
 async def empty_database(engines: Addresses) -> AsyncIterator[Database]:
     """A database without a single table."""
-    async with new_database(engines.database_url) as url:
-        async with opened_database(url, size=2) as database:
+    from tests import support
+
+    async with support.new_database(engines.database_url) as url:
+        async with support.opened_database(url, size=2) as database:
             yield database
 
 
 @pytest.fixture(scope="session")
 async def redis(engines: Addresses) -> AsyncIterator[Redis]:
     """A numbered Redis database of the session's own."""
-    async with own_redis(engines.redis_url) as url, opened_redis(url) as client:
+    from tests import support
+
+    async with support.own_redis(engines.redis_url) as url, support.opened_redis(url) as client:
         yield client
 
 
+@dataclass
+class Run:
+    """One run of the whole system, and how many tests are still to come that want it."""
+
+    to_come: int
+    system: System | None = None
+    processes: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+
 @pytest.fixture(scope="session")
-async def system(embedded_engines: Addresses, home: Path) -> AsyncIterator[System]:
-    """The whole system as ``darkstore up`` runs it, at 20 times the speed of the clock."""
-    async with kept(open_system(embedded_engines, home / "system")) as running:
-        yield running
-        await assert_books_balance(running.database)
+async def run_of_the_system(request: pytest.FixtureRequest) -> AsyncIterator[Run]:
+    run = Run(sum(_in_the_system(item) for item in request.session.items))
+    async with run.processes:
+        yield run
+
+
+@pytest.fixture
+async def system(
+    run_of_the_system: Run, embedded_engines: Addresses, home: Path
+) -> AsyncIterator[System]:
+    """The whole system as ``darkstore up`` runs it, at 20 times the speed of the clock.
+
+    It ends with the last test that wants it and not with the session: its dispatcher and its
+    housekeeping look after their cities all the time, which costs the others half a core.
+    """
+    from tests import support
+    from tests.system import open_system
+
+    run = run_of_the_system
+    if run.system is None:
+        running = support.kept(open_system(embedded_engines, home / "system"))
+        run.system = await run.processes.enter_async_context(running)
+    yield run.system
+    run.to_come -= 1
+    if not run.to_come:
+        await support.assert_books_balance(run.system.database)
+        await run.processes.aclose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from dispatch.result import Plan
 from dispatch.snapshot import CurrentTrip, Order, Rider, Snapshot, Store
 from dispatch.travel import FloatArray, TravelTimes
 from dispatch.travel_blocks import NO_STORE, IntArray, TravelBlocks
+from tests.plan_support import straight
+
+SPEED_MPS = 5.0
+LATITUDE, LONGITUDE = 12.97, 77.64
 
 
 def town(seed: int, orders: int = 6, riders: int = 4, deadline_s: float = math.inf) -> Snapshot:
@@ -23,7 +28,7 @@ def town(seed: int, orders: int = 6, riders: int = 4, deadline_s: float = math.i
     stores = 2
     places = stores + orders + riders + 1
     points = random.uniform(0, 3000, (places, 2))
-    seconds = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)) / 5
+    travel = straight(points, SPEED_MPS)
     return Snapshot(
         now_s=1_000.0,
         epoch_s=5.0,
@@ -67,14 +72,10 @@ def town(seed: int, orders: int = 6, riders: int = 4, deadline_s: float = math.i
             for n in range(riders)
         ),
         stores=tuple(Store(store_id=f"store-{n}", place=n) for n in range(stores)),
-        travel=TravelTimes(np.rint(seconds), np.arange(places, dtype=np.int32)),
+        travel=replace(travel, seconds=np.rint(travel.seconds)),
         deadline_s=deadline_s,
         seed=seed,
     )
-
-
-SPEED_MPS = 5.0
-LATITUDE, LONGITUDE = 12.97, 77.64
 
 
 def a_day(seed: int = 1, orders: int = 40, riders: int = 8, minutes: float = 40.0) -> Day:

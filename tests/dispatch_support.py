@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from control import audit
 from control.audit import Deed
 from kit.clock import load_clock
-from orders import controlling, offers
+from orders import controlling, dispatch_controls, offers
 from orders.controlling import Said
 from riders.locations import RiderFix
 from riders.model import DeclineReason
@@ -93,6 +93,49 @@ async def pin(shop: Shop, order_id: str, rider_id: str, minutes: float = 30.0) -
     async with shop.database.begin() as conn:
         row = await controlling.pin(conn, order_id, rider_id, said(shop, minutes))
         return await audited(conn, row)
+
+
+async def exclude(shop: Shop, rider_id: str, minutes: float = 30.0, **target: Any) -> str:
+    async with shop.database.begin() as conn:
+        row = await controlling.exclude(conn, rider_id, said(shop, minutes), **target)
+        return await audited(conn, row)
+
+
+async def pause(
+    shop: Shop, *, hold: bool = True, stop: bool = False, minutes: float = 30.0, **target: Any
+) -> str:
+    async with shop.database.begin() as conn:
+        row = await controlling.pause(
+            conn, shop.territory.zones, shop.place.city.id, said(shop, minutes),
+            hold_dispatch=hold, stop_orders=stop, **target,
+        )  # fmt: skip
+        return await audited(conn, row)
+
+
+async def release(shop: Shop, control_id: str) -> None:
+    async with shop.database.begin() as conn:
+        await controlling.release(conn, control_id, OPS, "enough")
+
+
+async def applied(shop: Shop) -> dispatch_controls.Applied:
+    """What would be planned of the shop's city now."""
+    async with shop.database.begin() as conn:
+        controls = await dispatch_controls.read_controls(conn, shop.place.city.id)
+        orders = (
+            await conn.execute(
+                text("SELECT * FROM orders WHERE city_id = :c AND delivery_status = 'unassigned'"),
+                {"c": shop.place.city.id},
+            )
+        ).all()
+        riders = (
+            await conn.execute(
+                text("SELECT * FROM riders WHERE city_id = :c"), {"c": shop.place.city.id}
+            )
+        ).all()
+    return dispatch_controls.apply(
+        controls, shop.territory.zones, {row.id: row for row in orders},
+        {row.id: row for row in riders},
+    )  # fmt: skip
 
 
 class Streets:

@@ -11,7 +11,7 @@ from orders.model import PaymentMethod, Substitution
 from orders.settings import ClaimSettings, SubstitutionSettings
 from server.verify import verify_database
 from stores import picking as pick_tasks
-from tests.flow import Product
+from tests.cities import Product
 from tests.order_support import Shop
 
 ASKED = SubstitutionSettings()

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
 
-from identity.settings import Argon2Settings, IdentitySettings
+from identity.settings import IdentitySettings
 from kit.clock import Clock
 from kit.db import Database
 from kit.redis import connect
@@ -22,9 +22,9 @@ from payments.settings import PaymentSettings
 from server.app import ROUTERS, create_app
 from server.settings import HttpSettings, RateLimitSettings, Settings
 from server.wiring import Services
+from tests.cities import CHEAP_ARGON2
 
 SECRET = "a secret for tests, as long as the longest HMAC could possibly want it"
-CHEAP_ARGON2 = Argon2Settings(time_cost=1, memory_cost_kib=8, parallelism=1)
 
 
 def identity_settings(**changes: Any) -> IdentitySettings:

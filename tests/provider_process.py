@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,14 +20,6 @@ API_KEY = "sk_test_provider"
 SECRET = "whsec_test_provider"
 STRIPE_SECRET = "whsec_test_stripe"
 RAZORPAY_SECRET = "rzp_test_webhooks"
-
-
-async def until(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
-    """Wait for a condition; fail when it does not come."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come in time"
-        await asyncio.sleep(0.01)
 
 
 class ProviderProcess:

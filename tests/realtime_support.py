@@ -9,7 +9,6 @@ import socket
 import tempfile
 from collections.abc import (
     AsyncIterator,
-    Awaitable,
     Callable,
     Collection,
     Iterator,
@@ -32,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kit import outbox
 from kit.db import metadata
-from kit.engines import EmbeddedPostgres, EmbeddedValkey
+from kit.engines import EmbeddedValkey
 from realtime.bus import Listener, Publisher
 from realtime.bus_memory import MemoryBus
 from realtime.channels import Channel, ChannelKind
@@ -48,6 +47,7 @@ from realtime.service import StreamService
 from realtime.writer import CloseCode
 from server.api.stream import router, uvicorn_options
 from server.gateway import serve_gateway
+from tests.waiting import until
 
 EPOCH = "epoch-1"
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -155,20 +155,6 @@ class FakeSocket:
 
     def of(self, op: str) -> list[dict[str, Any]]:
         return [frame for frame in self.frames if frame["op"] == op]
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Wait for a condition, not for a time."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - any condition, of any module
-            await asyncio.sleep(0.002)
-
-
-async def eventually(condition: Callable[[], Awaitable[object]], timeout_s: float = 5.0) -> None:
-    """Wait for a condition that must be asked for."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -331,24 +317,16 @@ async def valkey() -> AsyncIterator[EmbeddedValkey]:
 
 
 @asynccontextmanager
-async def postgres_pool() -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    """A pool on a new database that has the outbox and its epoch."""
-    with tempfile.TemporaryDirectory(prefix="darkstore-stream-") as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedPostgres(Path(folder) / "postgres")
-        await server.start()
-        try:
-            url = make_url(server.url).set(drivername="postgresql+asyncpg")
-            engine = create_async_engine(url)
-            async with engine.begin() as conn:
-                tables = [outbox.outbox, outbox.stream_heads, outbox.stream_epoch]
-                await conn.run_sync(lambda sync: metadata.create_all(sync, tables=tables))
-                await conn.execute(outbox.stream_epoch.insert().values(one=1, epoch=EPOCH))
-            await engine.dispose()
-            async with asyncpg.create_pool(server.url, min_size=1, max_size=4) as pool:
-                yield pool
-        finally:
-            await server.stop()
+async def postgres_pool(url: str) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    """A pool on an empty database, which gets the outbox and its epoch."""
+    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    async with engine.begin() as conn:
+        tables = [outbox.outbox, outbox.stream_heads, outbox.stream_epoch]
+        await conn.run_sync(lambda sync: metadata.create_all(sync, tables=tables))
+        await conn.execute(outbox.stream_epoch.insert().values(one=1, epoch=EPOCH))
+    await engine.dispose()
+    async with asyncpg.create_pool(url, min_size=1, max_size=4) as pool:
+        yield pool
 
 
 async def append_rows(pool: asyncpg.Pool[asyncpg.Record], events: Sequence[StreamEvent]) -> None:

@@ -1,13 +1,11 @@
-"""Engines, databases and Redis for tests: embedded, and the machine's own where they answer."""
+"""Databases and Redis for tests, and what they look like afterwards."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, date
 from typing import Any, TypeVar
 
@@ -18,29 +16,14 @@ from sqlalchemy.engine import make_url
 
 from kit.clock import database_now
 from kit.db import Database
-from kit.engines.errors import EngineError
-from kit.engines.external import check_database, check_redis
 from kit.redis import connect
 from ledger.reports import trial_balance
 from server.migrate import migrate
 
-EMBEDDED, EXTERNAL = "embedded", "external"
-DATABASE_VARIABLE = "DARKSTORE_TEST_DATABASE_URL"
-REDIS_VARIABLE = "DARKSTORE_TEST_REDIS_URL"
-STANDARD_DATABASE_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
-STANDARD_REDIS_URL = "redis://127.0.0.1:6379"
 REDIS_DATABASES = range(1, 16)
 _CLAIM = "darkstore:test-session"
 
 Opened = TypeVar("Opened")
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """A server to make databases on (any database of it), and a Redis without a number."""
-
-    database_url: str
-    redis_url: str
 
 
 @asynccontextmanager
@@ -71,43 +54,6 @@ async def kept(context: AbstractAsyncContextManager[Opened]) -> AsyncIterator[Op
         await task
 
 
-async def external_engines() -> Addresses | None:
-    """The engines that the environment names, or those on the standard ports; None if not both.
-
-    An empty variable turns them off.  A named one that is not usable is an error, not a skip.
-    """
-    database_url = os.environ.get(DATABASE_VARIABLE, STANDARD_DATABASE_URL)
-    redis_url = os.environ.get(REDIS_VARIABLE, STANDARD_REDIS_URL)
-    if not database_url or not redis_url:
-        return None
-    try:
-        async with asyncio.timeout(6):
-            await check_database(database_url)
-            await check_redis(redis_url)
-    except (EngineError, TimeoutError):
-        if DATABASE_VARIABLE in os.environ or REDIS_VARIABLE in os.environ:
-            raise
-        return None
-    return Addresses(database_url, redis_url)
-
-
-async def describe(addresses: Addresses) -> str:
-    """``Postgres 15.14 and Redis 7.0.15``."""
-    conn = await asyncpg.connect(addresses.database_url)
-    try:
-        postgres = await conn.fetchval("SHOW server_version")
-    finally:
-        await conn.close()
-    client = Redis.from_url(addresses.redis_url)
-    try:
-        info = await client.info("server")
-    finally:
-        await client.aclose()
-    valkey = info.get("valkey_version")
-    redis = f"Valkey {valkey}" if valkey else f"Redis {info['redis_version']}"
-    return f"Postgres {str(postgres).split()[0]} and {redis}"
-
-
 def with_database(url: str, name: str) -> str:
     """The same server's address with another database."""
     return make_url(url).set(database=name).render_as_string(hide_password=False)
@@ -115,12 +61,13 @@ def with_database(url: str, name: str) -> str:
 
 @asynccontextmanager
 async def new_database(server_url: str, template: str | None = None) -> AsyncIterator[str]:
-    """The URL of a database of its own, dropped at the end."""
+    """The URL of a database of its own, dropped at the end; no commit waits for the disk."""
     name = f"darkstore_test_{secrets.token_hex(6)}"
     await _on_server(
         server_url, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else "")
     )
     try:
+        await _on_server(server_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
         yield with_database(server_url, name)
     finally:
         await _on_server(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

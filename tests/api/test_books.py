@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
-import os
-import sys
 
 from identity.model import Role
 from kit.ids import new_id
 from server.database_role import ROLE
+from tests.cities import Place, hire
 from tests.flow import (
-    ROOT,
-    Caller,
-    Place,
-    System,
-    _hire,
     collect,
     drop_off,
     on_shift,
@@ -25,25 +18,18 @@ from tests.flow import (
     take_offer,
     until_status,
 )
+from tests.system import Caller, System
 
 
-async def hire(system: System, place: Place, role: Role) -> Caller:
+async def log_in_as(system: System, place: Place, role: Role) -> Caller:
     async with system.database.begin() as conn:
-        member = await _hire(conn, role, place.city, None)
+        member = await hire(conn, role, place.city, None)
     return await system.log_in(member)
 
 
-async def ledger(system: System, *arguments: str) -> tuple[int, str]:
-    """``darkstore ledger …`` on the running system: exit code and output."""
-    env = {**os.environ, "DATABASE_URL": system.database_url, "REDIS_URL": system.redis_url}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "ledger", *arguments, "--data-dir",
-        str(system.data_dir), cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, errors = await process.communicate()
-    assert process.returncode is not None, errors.decode()
-    return process.returncode, (output or errors).decode()
+async def ledger(system: System, *words: str) -> tuple[int, str]:
+    """``darkstore ledger …``: exit code and output."""
+    return await system.command("ledger", *words)
 
 
 async def test_every_process_works_as_the_application_s_role(system: System) -> None:
@@ -67,7 +53,7 @@ async def test_store_credit_pays_for_an_order(system: System) -> None:
     place = system.take_place()
     (product,) = await system.stock(place, 20, 6_000)
     customer, picker = await system.customer(), await system.log_in(place.pickers[0])
-    support = await hire(system, place, Role.SUPPORT)
+    support = await log_in_as(system, place, Role.SUPPORT)
     path = f"/v1/ops/users/{customer.user_id}/wallet/credit"
     body = {"amount_minor": 20_000, "reason": "goodwill"}
     refused = await support.refused(path, {**body, "amount_minor": 50_001}, 403, "above_your_limit")
@@ -112,7 +98,6 @@ async def test_store_credit_pays_for_an_order(system: System) -> None:
 async def test_cash_from_the_rider_to_the_till_and_into_the_books(system: System) -> None:
     """Handed in at the store, once a key; read on the phone, and in the command line's reports."""
     place = system.take_place()
-    other = system.take_place()
     (product,) = await system.stock(place, 20, 6_000)
     customer, picker = await system.customer(), await system.log_in(place.pickers[0])
     order = await place_order(customer, place, {product.sku_id: 2}, method="cod", token=None)
@@ -127,7 +112,10 @@ async def test_cash_from_the_rider_to_the_till_and_into_the_books(system: System
     assert cash["held"] == [{"amount_minor": due, "currency": "INR"}]
     assert cash["cash_orders"] is True
 
-    manager, stranger = await system.log_in(place.manager), await system.log_in(other.manager)
+    manager, stranger = (
+        await system.log_in(place.manager),
+        await system.log_in(system.elsewhere.manager),
+    )
     path = f"/v1/ops/riders/{place.riders[0].rider_id}/deposits"
     body = {"amount_minor": due, "reference": "slip 1"}
     await stranger.refused(path, body, 404, "not_found")
@@ -144,7 +132,7 @@ async def test_cash_from_the_rider_to_the_till_and_into_the_books(system: System
     earned = await rider.get("/v1/riders/me/earnings")
     assert earned["items"][0]["kind"] == "incentive"
     assert (await rider.get("/v1/riders/me/statements"))["items"] == []
-    admin = await hire(system, place, Role.ADMIN)
+    admin = await log_in_as(system, place, Role.ADMIN)
     now = (await system.now())[:10]
     await admin.refused("/v1/ops/settlements", {"until": now}, 409, "day_not_closed")
 

@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 
 from kit.ids import new_id
-from tests.flow import System, checkout_body, quote
+from tests.flow import checkout_body, quote
+from tests.system import System
 
 CUSTOMERS = 200
 UNITS = 10

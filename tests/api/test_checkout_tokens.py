@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow import Place, System, eventually, place_order, until_status
+from tests.cities import Place
+from tests.flow import place_order, until_status
+from tests.system import System
+from tests.waiting import eventually
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def place(system: System) -> Place:
-    return system.take_place()
+    """One city for all of these: none of them wants more of it than stock."""
+    return system.place_of(__name__)
 
 
 CONFIRMED = {"status": "confirmed", "payment_status": "authorised"}

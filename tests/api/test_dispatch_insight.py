@@ -7,16 +7,10 @@ from typing import Any
 from sqlalchemy import update
 
 from riders.tables import riders
-from tests.flow import (
-    Caller,
-    Place,
-    System,
-    eventually,
-    next_offer,
-    on_shift,
-    pick_and_pack,
-    place_order,
-)
+from tests.cities import Place
+from tests.flow import next_offer, on_shift, pick_and_pack, place_order
+from tests.system import Caller, System
+from tests.waiting import eventually
 
 
 async def an_order(system: System, place: Place) -> tuple[Caller, dict[str, Any]]:
@@ -57,6 +51,8 @@ async def test_ops_see_what_dispatch_would_do_and_what_it_did(system: System) ->
     assert left["what_helps"].endswith(".")
     assert found["order"]["outcome"] == "unassigned"
     assert found["order"]["candidates"] == []
+    assert set(found["order"]["costs_mean"]) == {"decided", "candidates"}
+    assert all(part["costs_mean"].endswith(".") for part in found["parts"])
 
     rider = await on_shift(system, place, place.riders[0])
     await next_offer(rider)
@@ -101,7 +97,7 @@ async def test_a_what_if_writes_nothing_and_takes_parameters(system: System) -> 
 
 async def test_another_citys_ops_see_nothing(system: System) -> None:
     """A foreign city and a foreign order do not exist; pickers and riders may not ask."""
-    mine, other = system.take_place(), system.take_place()
+    mine, other = system.elsewhere, system.take_place()
     _, order = await an_order(system, other)
     ops, picker = await system.log_in(mine.ops), await system.log_in(mine.pickers[0])
     city = f"/v1/ops/cities/{other.city.id}/dispatch"
@@ -110,10 +106,11 @@ async def test_another_citys_ops_see_nothing(system: System) -> None:
         f"{city}/parameter-sets",
         f"/v1/ops/orders/{order['id']}/dispatch",
     ):
-        await ops.get(path, status=404)
-        await picker.get(path, status=403)
-    await ops.get("/v1/ops/dispatch/comparison", status=404, city_id=other.city.id)
-    await picker.get("/v1/ops/dispatch/comparison", status=403, city_id=other.city.id)
+        assert await ops.status_of(path) == 404, path
+        assert await picker.status_of(path) == 403, path
+    comparison = "/v1/ops/dispatch/comparison"
+    assert await ops.status_of(comparison, city_id=other.city.id) == 404
+    assert await picker.status_of(comparison, city_id=other.city.id) == 403
     await ops.refused(f"{city}/comparison", {"treatment": "b", "reason": "try"}, 404, "not_found")
     await ops.refused(
         f"{city}/parameters", {"parameter_set": "b", "reason": "try"}, 404, "not_found"
@@ -190,7 +187,8 @@ async def test_trips_carry_the_set_that_planned_them(system: System) -> None:
             update(riders).where(riders.c.city_id == place.city.id).values(capacity_orders=1)
         )
 
-    async def follows() -> bool:
+    async def planned_by() -> str | None:
+        """The first set that is not the default one."""
         _, order = await an_order(system, place)
         rider = await on_shift(system, place, place.riders[0])
         offer = await next_offer(rider)
@@ -200,6 +198,6 @@ async def test_trips_carry_the_set_that_planned_them(system: System) -> None:
             "SELECT t.parameter_set AS name FROM trips t JOIN assignments a ON a.trip_id = t.id"
             " WHERE a.order_id = :id", id=order["id"],
         )  # fmt: skip
-        return any(row["name"] == "own" for row in rows)
+        return next((row["name"] for row in rows if row["name"] != "default"), None)
 
-    await eventually(follows, "the dispatcher to follow", within_s=60)
+    assert await eventually(planned_by, "the dispatcher to follow", within_s=60) == "own"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from tests.flow import (
-    System,
-    eventually,
-    next_offer,
-    on_shift,
-    pick_and_pack,
-    place_order,
-)
+from tests.flow import next_offer, on_shift, pick_and_pack, place_order
+from tests.system import System
+from tests.waiting import eventually
 
 
 async def test_a_city_is_split_and_still_dispatched(system: System) -> None:
@@ -40,7 +35,7 @@ async def test_a_city_is_split_and_still_dispatched(system: System) -> None:
 
 async def test_nobody_splits_another_city(system: System) -> None:
     """It is not there for ops of other cities, and not theirs to ask for customers."""
-    place, other = system.take_place(), system.take_place()
+    place, other = system.take_place(), system.elsewhere
     ops, customer = await system.log_in(other.ops), await system.customer()
     path = f"/v1/ops/cities/{place.city.id}/dispatch-parts"
     body = {"parts": [[place.store.id]], "reason": "mine now"}

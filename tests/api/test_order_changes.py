@@ -7,18 +7,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from tests.flow import (
-    Caller,
-    Place,
-    Product,
-    System,
-    claim,
-    on_shift,
-    pick_and_pack,
-    place_order,
-    take_offer,
-    until_status,
-)
+from tests.cities import Place, Product
+from tests.flow import claim, on_shift, pick_and_pack, place_order, take_offer, until_status
+from tests.system import Caller, System
 
 
 async def open_always(ops: Caller, place: Place, capacity: int) -> None:

@@ -7,15 +7,12 @@ from typing import Any
 from sqlalchemy import text
 
 from kit.ids import new_id
+from tests.cities import Place
 from tests.flow import (
-    Caller,
-    Place,
-    System,
     checkout_body,
     claim,
     collect,
     drop_off,
-    eventually,
     on_shift,
     pick_and_pack,
     place_order,
@@ -24,6 +21,8 @@ from tests.flow import (
     take_offer,
     until_status,
 )
+from tests.system import Caller, System
+from tests.waiting import eventually
 
 
 async def order_with(
@@ -87,7 +86,7 @@ async def test_a_customer_takes_a_substitute_and_claims_it_later(system: System)
 
 async def test_support_works_through_its_own_queue(system: System) -> None:
     """The claims of its city, decided once, with the reason in the customer's view."""
-    place, elsewhere = system.take_place(), system.take_place()
+    place, elsewhere = system.take_place(), system.elsewhere
     (product,) = await system.stock(place, 20, 40_000)
     customer, picker = await system.customer(), await system.log_in(place.pickers[0])
     order = await place_order(customer, place, {product.sku_id: 1})

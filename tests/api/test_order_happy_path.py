@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from kit.ids import new_id
 from tests.flow import (
-    Caller,
-    System,
     collect,
     drop_off,
     on_shift,
@@ -14,6 +12,7 @@ from tests.flow import (
     take_offer,
     until_status,
 )
+from tests.system import Caller, System
 
 
 async def ledger_of(system: System, order_id: str) -> dict[tuple[str, str], int]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.flow import (
-    ROOT,
-    System,
     claim,
     collect,
     drop_off,
-    eventually,
     on_shift,
     pick_and_pack,
     place_order,
     take_offer,
     until_status,
 )
+from tests.system import System
+from tests.waiting import eventually
 
 
 async def balances(system: System, order_id: str) -> dict[str, int]:
@@ -139,33 +136,17 @@ async def test_verify_finds_the_running_system_clean(system: System, tmp_path: P
     acknowledged.write_text("\n".join(row["id"] for row in told))
     lost = tmp_path / "lost.txt"
     lost.write_text("ord_never_written")
-    clean, red = await asyncio.gather(run_verify(system, acknowledged), run_verify(system, lost))
-    code, report = clean
+    code, report = await run_verify(system, acknowledged)
     broken = {c["name"]: c["examples"] for c in report["checks"] if c["broken_rows"]}
     assert (code, broken) == (0, {})
     assert [check["name"] for check in report["checks"] if check["skipped"]] == []
-    code, report = red
+    code, report = await run_verify(system, lost)
     assert (code, report["clean"]) == (1, False)
     broken = {c["name"]: c["examples"] for c in report["checks"] if c["broken_rows"]}
     assert broken == {"acknowledged_orders_present": ["ord_never_written"]}
 
 
-async def run_verify(
-    system: System, acknowledged: Path
-) -> tuple[int, dict[str, list[dict[str, object]]]]:
+async def run_verify(system: System, acknowledged: Path) -> tuple[int, dict[str, Any]]:
     """``darkstore verify --json``: exit code and report."""
-    env = {
-        **os.environ,
-        "DATABASE_URL": system.database_url,
-        "REDIS_URL": system.redis_url,
-        "DARKSTORE_PAYMENTS__SANDBOX_URL": str(system.provider.base_url).rstrip("/"),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "verify", "--json", "--data-dir",
-        str(system.data_dir), "--acknowledged", str(acknowledged), cwd=ROOT, env=env,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, errors = await process.communicate()
-    assert process.returncode in (0, 1), errors.decode()
-    assert output, errors.decode()
-    return process.returncode, json.loads(output)
+    code, output = await system.command("verify", "--json", "--acknowledged", str(acknowledged))
+    return code, json.loads(output)

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flow import (
-    System,
-    eventually,
-    next_offer,
-    on_shift,
-    pick_and_pack,
-    place_order,
-    until_status,
-)
+from tests.flow import next_offer, on_shift, pick_and_pack, place_order, until_status
+from tests.system import System
+from tests.waiting import eventually
 
 
 @pytest.mark.parametrize("answer", ["decline", "silence"])

@@ -29,10 +29,10 @@ from server.checkouts import QueuedCheckouts
 from server.database_watch import DatabaseWatch
 from server.territory import TerritoryCache
 from server.tracking import Tracking
-from tests.flow import eventually
 from tests.http_support import client_of, make_services
 from tests.order_support import Shop, open_shop
 from tests.support import opened_database
+from tests.waiting import eventually
 
 
 @dataclass

@@ -13,12 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.flow import (
-    PATIENCE_S,
-    Caller,
-    System,
     claim,
     drop_off,
-    eventually,
     on_shift,
     place_order,
     report_position,
@@ -26,6 +22,8 @@ from tests.flow import (
     take_offer,
     until_status,
 )
+from tests.system import Caller, System
+from tests.waiting import PATIENCE_S, eventually
 
 DROPS = 20
 
@@ -253,7 +251,7 @@ async def has(value: object) -> bool:
 
 async def test_who_may_watch_what(system: System) -> None:
     """A stranger's order, another rider and another city do not exist; ops see their city."""
-    place, elsewhere = system.take_place(), system.take_place()
+    place, elsewhere = system.take_place(), system.elsewhere
     (product,) = await system.stock(place, 20)
     customer = await system.customer()
     order = await place_order(customer, place, {product.sku_id: 1})

@@ -10,7 +10,9 @@ import pytest
 from kit.clock import load_clock
 from riders import proposals
 from riders.proposals import NewProposal
-from tests.flow import Caller, System, eventually, on_shift, place_order, quote
+from tests.flow import on_shift, place_order, quote
+from tests.system import Caller, System
+from tests.waiting import eventually
 
 # One of them goes to the rider, who never answers; the others wait.
 WAITING = 3
@@ -61,33 +63,32 @@ async def test_a_shortage_makes_the_next_promise_grow_and_shrink_back(system: Sy
 
 async def test_a_city_tells_of_its_riders_to_its_own_ops_alone(system: System) -> None:
     """Another city's ops find nothing there, and people who are not ops may not look."""
-    place, other = system.take_place(), system.take_place()
+    place, other = system.take_place(), system.elsewhere
     foreign = await system.log_in(other.ops)
     path = f"/v1/ops/cities/{place.city.id}/supply"
-    await foreign.get(path, 404)
-    await foreign.get("/v1/ops/cities/cty_unknown/supply", 404)
-    await (await system.customer()).get(path, 403)
+    customer, ops = await system.customer(), await system.log_in(place.ops)
     rider = await on_shift(system, place, place.riders[0])
-    await rider.get(path, 403)
-    await (await system.log_in(place.ops)).get("/v1/riders/me/proposal", 403)
-    await _reported(await system.log_in(place.ops), path)
-    await _answers_to_a_proposal(system, place.riders[0].rider_id, rider, place, other)
+    await _reported(ops, path)
+    assert await foreign.status_of(path) == 404
+    assert await foreign.status_of("/v1/ops/cities/cty_unknown/supply") == 404
+    assert await customer.status_of(path) == 403
+    assert await rider.status_of(path) == 403
+    assert await ops.status_of("/v1/riders/me/proposal") == 403
 
 
 async def _reported(ops: Caller, path: str) -> None:
     """Until the city's first round has been."""
 
     async def look() -> bool:
-        answer = await ops.http.get(path, headers={"Authorization": f"Bearer {ops.token}"})
-        return answer.status_code == 200
+        return await ops.status_of(path) == 200
 
     await eventually(look, "the first report of the city", 60.0)
 
 
-async def _answers_to_a_proposal(
-    system: System, rider_id: str | None, rider: Caller, place: Any, other: Any
-) -> None:
-    """A rider reads a proposal, accepts it and dismisses it; somebody else's is not there."""
+async def test_a_rider_reads_a_proposal_and_answers_it(system: System) -> None:
+    """Accepts it, and dismisses it in the end; somebody else's is not there."""
+    place, other = system.take_place(), system.elsewhere
+    rider, rider_id = await on_shift(system, place, place.riders[0]), place.riders[0].rider_id
     assert rider_id is not None
     assert await rider.get("/v1/riders/me/proposal") == {"proposal": None}
     async with system.database.begin() as conn:

@@ -17,7 +17,7 @@ from kit.db import Database
 from kit.ids import new_id
 from notify.settings import NotifySettings, WebhookSettings
 from server.app import create_app
-from tests.flow import Place, make_place
+from tests.cities import Place, make_place
 from tests.http_support import client_of, make_services
 
 PATH = "/v1/ops/webhooks"

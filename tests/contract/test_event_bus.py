@@ -27,8 +27,8 @@ from kit.ports import free_port
 from kit.relay import relay_batch
 from server.wiring import Services
 from server.workers.bus_publisher import Publisher
+from tests.addresses import Addresses
 from tests.http_support import make_services
-from tests.support import Addresses
 
 WAIT_S = 20.0
 

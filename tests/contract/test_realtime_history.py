@@ -18,6 +18,7 @@ from realtime.history_memory import MemoryHistory
 from realtime.history_postgres import PostgresHistory
 from realtime.history_redis import RedisHistory
 from realtime.publisher_redis import RedisPublisher
+from tests.addresses import Addresses
 from tests.realtime_support import (
     EPOCH,
     append_rows,
@@ -25,6 +26,7 @@ from tests.realtime_support import (
     status,
     valkey,
 )
+from tests.support import new_database
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,10 @@ async def redis_url() -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="module")
-async def pool() -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
-    async with postgres_pool() as opened:
-        yield opened
+async def pool(embedded_engines: Addresses) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+    async with new_database(embedded_engines.database_url) as url:
+        async with postgres_pool(url) as opened:
+            yield opened
 
 
 def _in_memory() -> Subject:

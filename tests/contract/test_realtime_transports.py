@@ -24,8 +24,8 @@ from tests.realtime_support import (
     position,
     serving,
     status,
-    until,
 )
+from tests.waiting import until
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
@@ -242,13 +242,15 @@ async def test_client_that_never_reads(transport: str) -> None:
         async with client(served, sock=raw, max_queue=1, close_timeout=0.1) as slow:
             await slow.auth(world.ticket())
             await slow.subscribe()
+            assert (service.sockets, service.hub.channels) == (1, 1)
             await world.happen(1)
             for seq in range(2, 600):
                 events = [status(seq, reason="x" * 1_000)]
                 world.history.append(events)
                 await world.bus.publish(events)
                 await asyncio.sleep(0)
-            await until(lambda: service.sockets == 0)
+            await until(lambda: service.sockets == service.hub.channels == 0)
+    assert (service.sockets, service.hub.channels) == (0, 0)
 
 
 async def test_positions_in(transport: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
-from kit.db import Database, DatabaseUnavailable, lost
+from kit.db import RELEASE_TIMEOUT_S, Database, DatabaseUnavailable, lost
+from loadtests.chaos.proxy import Link, Mode
 from realtime.errors import StreamUnavailable
 from realtime.history_postgres import PostgresHistory
+from tests.addresses import Addresses
 
 
 async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,3 +57,24 @@ def test_a_refused_statement_is_not_a_lost_database() -> None:
     assert lost(asyncpg.AdminShutdownError())
     assert lost(asyncpg.TooManyConnectionsError())
     assert lost(asyncpg.InternalClientError())
+
+
+async def test_who_gives_up_does_not_wait_for_a_deaf_server(engines: Addresses) -> None:
+    """A cancelled statement costs its deadline and a moment, not the statement's time once more."""
+    address = make_url(engines.database_url)
+    link = Link("postgres", address.port or 0, random.Random(1))
+    await link.open()
+    url = address.set(host="127.0.0.1", port=link.port).render_as_string(hide_password=False)
+    database = await Database.open(url, size=1)
+    try:
+        assert await database.pool.fetchval("SELECT 1") == 1
+        await link.become(Mode.HALF_OPEN)
+        async with asyncio.timeout(RELEASE_TIMEOUT_S + 5.0):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await database.pool.execute("SELECT 1")
+        await link.become(Mode.PASS)
+        assert await database.pool.fetchval("SELECT 2") == 2
+    finally:
+        await database.close()
+        await link.close()

@@ -18,9 +18,10 @@ from server.database_role import APPEND_ONLY, READ_ONLY, ROLE, usable
 from server.migrate import migrate
 from server.settings import Settings
 from server.wiring import open_services
+from tests.addresses import Addresses
 from tests.http_support import identity_settings
 from tests.order_support import open_shop
-from tests.support import Addresses, new_database, opened_database
+from tests.support import new_database, opened_database
 
 # Who may make roles and give rights changed between Postgres' releases.
 pytestmark = pytest.mark.every_engine
@@ -100,8 +101,8 @@ async def test_what_migrate_says_cannot_be_changed_by_the_application(
 ) -> None:
     """The state machines, the chart of accounts and the schema's revision are read only."""
     for table in READ_ONLY:
-        await refused(application, f"DELETE FROM {table}")
-        await refused(application, f"INSERT INTO {table} SELECT * FROM {table}")
+        assert await refused(application, f"DELETE FROM {table}"), table
+        assert await refused(application, f"INSERT INTO {table} SELECT * FROM {table}"), table
 
 
 async def test_every_table_is_there_for_the_application(

@@ -17,8 +17,9 @@ from orders.errors import LeaseLost, StaleAssignment
 from riders import leases
 from riders.model import StopKind, StopStatus, Trip
 from server.verify import verify_database
+from tests.addresses import Addresses
 from tests.order_support import Shop, open_shop
-from tests.support import Addresses, new_database, opened_database
+from tests.support import new_database, opened_database
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from kit.ids import new_id
 from orders.dispatch_world import partitions
 from orders.territory import load_territory, territory_version
 from stores import parts, repository
-from tests.flow import Place, make_place
+from tests.cities import Place, make_place
 
 
 async def with_second_store(database: Database) -> tuple[Place, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -14,14 +15,23 @@ from dispatch.snapshot import Snapshot
 from geo.distances import Point
 from kit.db import Database
 from orders.dispatch_snapshot import DROPOFF_SERVICE_S, ask
-from orders.dispatch_world import Partition, World, of_partition, partitions, read_rows
+from orders.dispatch_world import (
+    Partition,
+    Unmanned,
+    World,
+    of_partition,
+    partitions,
+    read_rows,
+    unmanned,
+)
 from orders.territory import StorePlace
 from riders import leases
 from riders.locations import RiderFix
 from server.dispatch_figures import Figures, add
 from server.dispatch_gauges import FIGURES, read_dispatch_gauges
+from tests.addresses import Addresses
 from tests.order_support import Shop, open_shop
-from tests.support import Addresses, new_database, opened_database
+from tests.support import new_database, opened_database
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,9 @@ async def test_a_free_rider_and_an_open_order(shop: Shop) -> None:
     (rider,) = snapshot.riders
     assert (rider.rider_id, rider.trip, rider.free_at_s) == (shop.rider_id, None, snapshot.now_s)
     assert [one.order_id for one in snapshot.recent] == [order_id]
-    assert snapshot.travel.seconds.dtype == np.uint16
+    way_s = snapshot.travel.seconds_between(rider.place, snapshot.orders[0].place)
+    assert way_s == np.rint(way_s)
+    assert way_s > 0
     assert plan(snapshot).trips[0].order_ids == (order_id,)
 
 
@@ -145,6 +157,31 @@ async def test_pins_and_exclusions_reach_the_engine(shop: Shop) -> None:
     assert pinned.pinned_rider == "rdr_other"
     excluded = replace(world, excluded={order_id: frozenset({shop.rider_id})})
     assert plan(asked(shop, excluded)).trips == ()
+
+
+async def test_without_anybody_on_shift_orders_are_counted_and_not_read(shop: Shop) -> None:
+    """As many as would be read; a rider who comes, or ends a break, has them read."""
+    (partition,) = partitions(shop.territory)
+    pool = shop.database.pool
+    assert await unmanned(pool, partition) == Unmanned(0, 0)
+    for stage in ("packed", "picking", "confirmed"):
+        await shop.order_at(stage)
+    later = await shop.order_at("confirmed")
+    await pool.execute("UPDATE orders SET pick_from = now() + interval '1 h' WHERE id = $1", later)
+    await pool.execute("DELETE FROM pick_tasks WHERE order_id = $1", later)
+    async with shop.database.begin() as conn:
+        assert len((await read_rows(conn, partition)).orders) == 3
+    assert await unmanned(pool, partition) == Unmanned(3, 3)
+    await shop.start_shift()
+    assert await unmanned(pool, partition) is None
+    pause = (
+        "UPDATE riders SET paused_at = now(), paused_until = now() + $2,"
+        " pause_reason = 'a break' WHERE id = $1"
+    )
+    await pool.execute(pause, shop.rider_id, timedelta(hours=1))
+    assert await unmanned(pool, partition) == Unmanned(3, 3)
+    await pool.execute(pause, shop.rider_id, timedelta(0))
+    assert await unmanned(pool, partition) is None
 
 
 async def test_a_split_city_shares_its_riders_by_the_nearest_store(shop: Shop) -> None:

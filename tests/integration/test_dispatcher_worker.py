@@ -23,8 +23,8 @@ from orders.territory import StorePlace, Territory
 from server import wakeups
 from server.dispatch_look import Lookout, Outcome
 from server.wiring import Services
-from server.workers.dispatcher import Dispatcher
-from tests.flow import Place, make_place
+from server.workers.dispatcher import UNMANNED_S, Dispatcher
+from tests.cities import Place, make_place
 
 # A tick that no test waits for: whoever looks sooner was woken.
 SLOW = DispatchSettings(tick_s=600.0, lease_s=2.0, renew_s=0.3, lease_poll_s=0.05, least_gap_s=0.01)
@@ -132,6 +132,23 @@ async def test_a_held_order_is_looked_at_when_it_is_due(
     assert second - first >= 0.45
 
 
+async def test_orders_do_not_keep_a_city_awake_in_which_nobody_rides(
+    database: Database, redis: Redis, places: list[Place]
+) -> None:
+    """However often it is woken up, it is looked at twice a second; a wake-up is not lost."""
+    city_id, looks = places[0].city.id, Looks()
+    looks.answer = lambda _: Outcome(None, stale=False, unmanned=True)
+    async with at_work(database, redis, territory_of(places), looks) as dispatcher:
+        await looks.until(city_id, 1)
+        async with asyncio.timeout(10):
+            while len(looks.seen[city_id]) < 3:
+                dispatcher._wake({city_id})
+                await asyncio.sleep(0.01)
+    first, second, third = looks.seen[city_id][:3]
+    assert min(second - first, third - second) >= 0.9 * UNMANNED_S
+    assert third - first < 5.0
+
+
 async def test_a_stale_part_is_planned_anew_at_once(
     database: Database, redis: Redis, places: list[Place]
 ) -> None:
@@ -140,6 +157,8 @@ async def test_a_stale_part_is_planned_anew_at_once(
     looks.answer = lambda _: Outcome(None, stale=len(looks.seen[city_id]) < 2)
     async with at_work(database, redis, territory_of(places), looks):
         await looks.until(city_id, 2)
+    first, second = looks.seen[city_id][:2]
+    assert second - first < 5.0
 
 
 async def test_without_any_hint_the_tick_comes(
@@ -150,6 +169,8 @@ async def test_without_any_hint_the_tick_comes(
     looks = Looks()
     async with at_work(database, redis, territory_of(places), looks, quick):
         await looks.until(places[0].city.id, 3)
+    first, _, third = looks.seen[places[0].city.id][:3]
+    assert third - first >= 0.35
 
 
 async def test_a_city_that_cannot_be_planned_does_not_stop_the_others(
@@ -168,6 +189,8 @@ async def test_a_city_that_cannot_be_planned_does_not_stop_the_others(
     async with at_work(database, redis, territory_of(places), looks):
         await looks.until(bad, 3)
         await looks.until(good, 5)
+    first, second, third = looks.seen[bad][:3]
+    assert third - second > second - first > 0
 
 
 async def test_a_lost_lease_ends_the_looks_until_it_is_back(
@@ -186,6 +209,7 @@ async def test_a_lost_lease_ends_the_looks_until_it_is_back(
         await looks.until(city_id, 1)
         await dispatcher.leases.release()
         await looks.until(city_id, 2)
+        assert city_id in dispatcher.leases.held
 
 
 async def test_a_split_city_is_looked_at_part_by_part(

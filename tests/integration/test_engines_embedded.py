@@ -42,6 +42,12 @@ def open_dir() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+def copied(cluster: Path, data_dir: Path) -> Path:
+    """``data_dir``, with a cluster in it that has never been used."""
+    shutil.copytree(cluster, data_dir)
+    return data_dir
+
+
 async def _works(postgres: EmbeddedPostgres) -> None:
     """Start, write, stop, start again, and find what was written."""
     await postgres.start()
@@ -146,9 +152,9 @@ async def test_a_long_path_with_spaces_and_accents_works(tmp_path: Path) -> None
     await valkey.stop()
 
 
-async def test_postgres_is_durable_and_speaks_unicode(tmp_path: Path) -> None:
+async def test_postgres_is_durable_and_speaks_unicode(tmp_path: Path, empty_cluster: Path) -> None:
     """Durability settings are on, the locale is C.UTF-8, and the promised extensions exist."""
-    postgres = EmbeddedPostgres(tmp_path / "postgres")
+    postgres = EmbeddedPostgres(copied(empty_cluster, tmp_path / "postgres"))
     await postgres.start()
     try:
         connection = await asyncpg.connect(postgres.url)
@@ -190,6 +196,7 @@ async def test_valkey_keeps_nothing_and_refuses_beyond_its_memory(tmp_path: Path
 async def test_a_stolen_port_is_given_up_for_another(
     kind: type[EmbeddedPostgres] | type[EmbeddedValkey],
     tmp_path: Path,
+    empty_cluster: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ports taken between choosing and binding: another is tried, a few times."""
@@ -197,6 +204,8 @@ async def test_a_stolen_port_is_given_up_for_another(
         taken = thief.getsockname()[1]
         offers = iter([taken, taken, engine_module.free_port()])
         monkeypatch.setattr(engine_module, "free_port", lambda: next(offers))
+        if kind is EmbeddedPostgres:
+            copied(empty_cluster, tmp_path / "engine")
         engine = kind(tmp_path / "engine")
         await engine.start()
         assert engine.port != taken
@@ -243,10 +252,9 @@ async def test_an_unwritable_place_is_told(tmp_path: Path) -> None:
         await EmbeddedPostgres(tmp_path.joinpath(*["x" * 200] * 5)).start()
 
 
-async def test_a_damaged_cluster_is_told_with_its_log(tmp_path: Path) -> None:
+async def test_a_damaged_cluster_is_told_with_its_log(tmp_path: Path, empty_cluster: Path) -> None:
     """An engine that ends at once: its own last grave line, and where the rest is."""
-    postgres = EmbeddedPostgres(tmp_path / "postgres")
-    await _works(postgres)
+    postgres = EmbeddedPostgres(copied(empty_cluster, tmp_path / "postgres"))
     (tmp_path / "postgres" / "global" / "pg_control").unlink()
     with pytest.raises(EngineStartFailed, match=r"could not open file.*log/postgres\.log"):
         await postgres.start()

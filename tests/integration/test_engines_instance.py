@@ -9,8 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from redis.exceptions import RedisError
 
 from kit.engines import RunningInstance, engines, instance, running_instance
 from kit.engines.errors import DataDirectoryBusy
+from tests.waiting import until
 
 _REPOSITORY = Path(__file__).parents[2]
 linux_only = pytest.mark.skipif(
@@ -87,14 +87,6 @@ def _descendants(pid: int) -> set[int]:
     return found - {pid}
 
 
-async def _eventually(condition: Callable[[], bool], within_s: float = 5.0) -> float:
-    started_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started_s < within_s, "did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - started_s
-
-
 @pytest.fixture
 def open_dir() -> Iterator[Path]:
     """A temporary directory that everybody may enter (pytest's own are closed)."""
@@ -107,7 +99,7 @@ def open_dir() -> Iterator[Path]:
 @linux_only
 @pytest.mark.parametrize("mode", [0o700, 0o755], ids=["closed", "open"])
 async def test_kill_9_of_the_parent_leaves_no_process_and_no_damage(
-    open_dir: Path, mode: int
+    open_dir: Path, empty_cluster: Path, mode: int
 ) -> None:
     """Under load: all gone within 5 s, started again at once, every committed row there.
 
@@ -116,6 +108,7 @@ async def test_kill_9_of_the_parent_leaves_no_process_and_no_damage(
     """
     open_dir.chmod(mode)
     data_dir = open_dir / "a data dir"
+    shutil.copytree(empty_cluster, data_dir / "postgres")
     async with _parent(data_dir) as parent:
         said = await _said(parent)
         tree = _descendants(parent.pid)
@@ -130,14 +123,14 @@ async def test_kill_9_of_the_parent_leaves_no_process_and_no_damage(
                 committed += 1
 
         writing = asyncio.ensure_future(write())
-        await _eventually(lambda: committed >= 50)
+        await until(lambda: committed >= 50)
         parent.kill()
         with pytest.raises((ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError)):
             await asyncio.wait_for(writing, 5.0)
         connection.terminate()
         # The postmaster, its background processes, and Valkey.
         assert len(tree) >= 6
-        await _eventually(lambda: not tree & _parents().keys(), within_s=5.0)
+        await until(lambda: not tree & _parents().keys(), within_s=5.0)
     assert running_instance(data_dir) is None
     async with engines(data_dir) as running:
         connection = await asyncpg.connect(running.database_url)
@@ -151,11 +144,11 @@ async def test_kill_9_of_the_parent_leaves_no_process_and_no_damage(
 async def test_kill_9_during_initdb_leaves_nothing_half(tmp_path: Path) -> None:
     """Killed in the middle of the very first start, the second one is a whole one."""
     async with _parent(tmp_path) as parent:
-        await _eventually(lambda: any(tmp_path.glob(".postgres.initdb-*/PG_VERSION")), 20.0)
+        await until(lambda: any(tmp_path.glob(".postgres.initdb-*/PG_VERSION")), 20.0)
         tree = _descendants(parent.pid)
         assert tree
         parent.kill()
-        await _eventually(lambda: not tree & _parents().keys())
+        await until(lambda: not tree & _parents().keys())
     assert not (tmp_path / "postgres").exists()
     async with engines(tmp_path) as running:
         connection = await asyncpg.connect(running.database_url)
@@ -164,8 +157,11 @@ async def test_kill_9_during_initdb_leaves_nothing_half(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".postgres.initdb-*"))
 
 
-async def test_a_second_instance_is_refused_and_the_first_ends_cleanly(tmp_path: Path) -> None:
+async def test_a_second_instance_is_refused_and_the_first_ends_cleanly(
+    tmp_path: Path, empty_cluster: Path
+) -> None:
     """DataDirectoryBusy names the holder, which goes on, and on SIGINT shuts down in order."""
+    shutil.copytree(empty_cluster, tmp_path / "postgres")
     async with _parent(tmp_path) as parent:
         said = await _said(parent)
         with pytest.raises(DataDirectoryBusy, match=f"in use by process {parent.pid}:") as caught:
@@ -215,22 +211,26 @@ async def test_a_note_counts_while_its_writer_lives(tmp_path: Path, elsewhere: s
 
 async def test_looking_does_not_disturb_a_start(tmp_path: Path, elsewhere: str) -> None:
     """A start succeeds while others look at the directory all the time."""
-    done = asyncio.Event()
+    done, seen = asyncio.Event(), set[RunningInstance | None]()
 
     async def look() -> None:
         while not done.is_set():
-            running_instance(tmp_path)
+            seen.add(running_instance(tmp_path))
             await asyncio.sleep(0)
 
     looking = asyncio.ensure_future(look())
-    async with engines(tmp_path, elsewhere):
-        pass
+    async with engines(tmp_path, elsewhere) as running:
+        await until(lambda: len(seen) == 2)
     done.set()
     await looking
+    assert seen == {None, RunningInstance(os.getpid(), elsewhere, running.redis_url)}
 
 
-async def test_engines_that_die_come_back_at_their_address(tmp_path: Path) -> None:
+async def test_engines_that_die_come_back_at_their_address(
+    tmp_path: Path, empty_cluster: Path
+) -> None:
     """kill -9 of the postmaster and of Valkey: both answer again, rows kept, Valkey empty."""
+    shutil.copytree(empty_cluster, tmp_path / "postgres")
     async with engines(tmp_path) as running:
         assert running.postgres is not None
         assert running.valkey is not None

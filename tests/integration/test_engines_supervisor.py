@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from kit.engines.backoff import Backoff
 from kit.engines.errors import ChildNotReady
 from kit.engines.supervisor import ChildCommand, ChildState, Supervisor
+from tests.waiting import until
 
 # Tells when it is up and when it ends, in one file for all children.
 _POLITE = """
@@ -50,14 +51,6 @@ def _says(journal: Path, line: str) -> Callable[[], bool]:
     return lambda: journal.exists() and line in journal.read_text().splitlines()
 
 
-async def _eventually(condition: Callable[[], bool], within_s: float = 5.0) -> float:
-    started_s = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started_s < within_s, "did not happen in time"
-        await asyncio.sleep(0.01)
-    return time.monotonic() - started_s
-
-
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -70,13 +63,13 @@ async def test_a_killed_child_is_back_at_once(tmp_path: Path) -> None:
     """kill -9 of a worker: another process within a second, and one restart counted."""
     journal = tmp_path / "journal"
     async with Supervisor([_command("worker", _POLITE, journal)]) as supervisor:
-        await _eventually(_says(journal, "up worker"))
+        await until(_says(journal, "up worker"))
         (before,) = supervisor.status()
         assert before.state is ChildState.RUNNING
         assert before.pid is not None
         journal.unlink()
         os.kill(before.pid, signal.SIGKILL)
-        took_s = await _eventually(_says(journal, "up worker"))
+        took_s = await until(_says(journal, "up worker"))
         (after,) = supervisor.status()
         assert after.state is ChildState.RUNNING
         assert after.pid not in (None, before.pid)
@@ -110,7 +103,7 @@ async def test_a_child_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     supervisor = Supervisor([_command("deaf", _DEAF, journal, stop_timeout_s=0.3)])
     await supervisor.start()
-    await _eventually(_says(journal, "up"))
+    await until(_says(journal, "up"))
     pid = supervisor.status()[0].pid
     assert pid is not None
     started_s = time.monotonic()
@@ -125,7 +118,7 @@ async def test_a_crash_loop_is_reported_and_goes_on(tmp_path: Path) -> None:
     command = _command("broken", program, tmp_path / "none", log_path=tmp_path / "broken.log")
     with capture_logs() as events:
         async with Supervisor([command], Backoff(first_s=0.01, cap_s=0.02)) as supervisor:
-            await _eventually(lambda: supervisor.status()[0].restarts >= 4)
+            await until(lambda: supervisor.status()[0].restarts >= 4)
     names = [event["event"] for event in events if event["event"].startswith("child_")]
     assert names.count("child_died") == 2
     loops = [event for event in events if event["event"] == "child_crash_loop"]
@@ -140,7 +133,7 @@ async def test_a_neighbour_of_a_crash_loop_is_left_alone(tmp_path: Path) -> None
     broken = _command("broken", "import sys; sys.exit(1)", journal)
     commands = [_command("server", _POLITE, journal), broken]
     async with Supervisor(commands, Backoff(first_s=0.01, cap_s=0.02)) as supervisor:
-        await _eventually(lambda: supervisor.status()[1].restarts >= 3)
+        await until(lambda: supervisor.status()[1].restarts >= 3)
         assert supervisor.status()[0].restarts == 0
 
 
@@ -159,7 +152,7 @@ async def test_a_child_that_is_never_ready_stops_everything(tmp_path: Path) -> N
         ]
     )
     starting = asyncio.ensure_future(supervisor.start())
-    await _eventually(_says(journal, "up server"))
+    await until(_says(journal, "up server"))
     pids = [child.pid for child in supervisor.status() if child.pid is not None]
     with pytest.raises(ChildNotReady, match=r"^server was not ready within 0\.3 s"):
         await starting
@@ -178,13 +171,13 @@ async def test_the_processes_of_a_dead_child_end_with_it(tmp_path: Path) -> None
         "child.wait()\n"
     )
     async with Supervisor([_command("pool", program, note)]) as supervisor:
-        await _eventually(lambda: note.exists() and note.read_text().isdecimal())
+        await until(lambda: note.exists() and note.read_text().isdecimal())
         grandchild = int(note.read_text())
         pid = supervisor.status()[0].pid
         assert pid is not None
         assert _alive(grandchild)
         os.kill(pid, signal.SIGKILL)
-        await _eventually(lambda: not _alive(grandchild) or _is_zombie(grandchild))
+        await until(lambda: not _alive(grandchild) or _is_zombie(grandchild))
 
 
 def _is_zombie(pid: int) -> bool:
@@ -222,8 +215,8 @@ async def test_children_of_a_killed_supervisor_die(tmp_path: Path) -> None:
             if line.strip().isdigit():
                 break
         pid = int(line)
-        await _eventually(_says(journal, "up"))
+        await until(_says(journal, "up"))
     finally:
         parent.kill()
         await parent.wait()
-    await _eventually(lambda: not _alive(pid) or _is_zombie(pid))
+    await until(lambda: not _alive(pid) or _is_zombie(pid))

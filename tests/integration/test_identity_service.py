@@ -28,7 +28,8 @@ from kit.db import Database
 from kit.ids import new_id
 from kit.redis import connect
 from server.api.auth import rider_of
-from tests.http_support import CHEAP_ARGON2, identity_settings
+from tests.cities import CHEAP_ARGON2
+from tests.http_support import identity_settings
 
 PASSWORD = "correct horse battery"
 

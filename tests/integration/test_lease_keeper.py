@@ -13,7 +13,7 @@ from orders.dispatch_settings import DispatchSettings
 from orders.dispatch_world import Partition
 from riders import leases
 from server.lease_keeper import LeaseKeeper
-from tests.flow import Place, make_place
+from tests.cities import Place, make_place
 
 QUICK = DispatchSettings(lease_s=1.5, renew_s=0.1, lease_poll_s=0.05)
 
@@ -27,12 +27,16 @@ async def places(database: Database) -> list[Place]:
 async def keeping(
     database: Database, holder: str, places: list[Place]
 ) -> AsyncIterator[LeaseKeeper]:
-    """A keeper at work, stopped without giving anything back: as if it were killed."""
+    """A keeper at work, stopped without giving anything back: as if it were killed.
+
+    Its name is the test's own: a holder renews whatever is under its name, and a lease of the
+    test before may not be over yet.
+    """
     wanted = {
         place.city.id: Partition(place.city.id, 0, frozenset({place.store.id})) for place in places
     }
 
-    keeper = LeaseKeeper(database, QUICK, holder, lambda: wanted)
+    keeper = LeaseKeeper(database, QUICK, f"{holder} {places[0].city.id}", lambda: wanted)
     task = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -52,10 +56,10 @@ async def until_held(keeper: LeaseKeeper, count: int) -> dict[str, int]:
 async def test_a_lease_outlives_a_plan_that_takes_long(
     database: Database, places: list[Place]
 ) -> None:
-    """Renewal goes on beside whatever the dispatcher does, for many lives of a lease."""
+    """Renewal goes on beside whatever the dispatcher does, past the life of a lease."""
     async with keeping(database, "one", places[:1]) as keeper:
         held = dict(await until_held(keeper, 1))
-        await asyncio.sleep(3 * QUICK.lease_s)
+        await asyncio.sleep(2 * QUICK.lease_s)
         assert keeper.held == held
         assert await leases.free(database.pool, list(held)) == []
 
@@ -115,9 +119,9 @@ async def test_a_process_that_sleeps_in_an_assignment_holds_nobody_up(
     """Its transaction is cut off, and with it the lock on the lease's row."""
     monkeypatch.setattr(leases, "IDLE_LIMIT_MS", 300)
     pool, city_id = database.pool, places[0].city.id
-    epoch = await leases.acquire(pool, city_id, city_id, "sleeper", 0.2)
-    assert epoch is not None
     async with database.engine.connect() as sleeper:
+        epoch = await leases.acquire(pool, city_id, city_id, "sleeper", 1.0)
+        assert epoch is not None
         assert await leases.holds(sleeper, city_id, epoch)
         async with keeping(database, "other", places[:1]) as keeper:
             assert await until_held(keeper, 1) == {city_id: epoch + 1}

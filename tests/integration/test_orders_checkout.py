@@ -21,16 +21,10 @@ from orders.quotes import QuoteRequest, WantedLine, create_plain_quote
 from orders.views import order_view, quote_view
 from payments.gateway import AuthoriseRequest, GatewayOutcome
 from server.workers.reservation_expiry import expire_reservations
-from tests.flow import eventually
 from tests.http_support import make_services
-from tests.order_support import (
-    DECLINED,
-    NEVER_SEEN,
-    SUCCEEDED,
-    UNKNOWN,
-    Shop,
-    open_shop,
-)
+from tests.order_support import Shop, open_shop
+from tests.scripted_gateway import DECLINED, NEVER_SEEN, SUCCEEDED, UNKNOWN
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -121,6 +115,24 @@ async def test_a_yes_after_the_cancellation_is_voided(shop: Shop) -> None:
     assert await shop.states(order_id) == ("cancelled", "cancelled", "voided")
     assert [entry.kind.value for entry in shop.gateway.log] == ["authorise", "void"]
     assert await shop.balances(order_id) == {}
+
+
+async def test_a_yes_to_an_order_that_was_cancelled_meanwhile_is_not_plain(shop: Shop) -> None:
+    """The short way leaves it alone, and the long way gives the money back."""
+    (product,) = await shop.stock(9)
+    ask = shop.gateway.authorise
+
+    async def cancel_first(wanted: AuthoriseRequest, **options: float) -> GatewayOutcome:
+        async with shop.database.begin() as conn:
+            await cancel_as_staff(conn, wanted.order_id, "usr_test", "quicker")
+        return await ask(wanted, **options)
+
+    shop.gateway.authorise = cancel_first  # type: ignore[method-assign,assignment]
+    order_id = await shop.place_order({product.sku_id: 1})
+    assert await shop.states(order_id) == ("cancelled", "cancelled", "authorised")
+    await shop.settle_all()
+    assert await shop.states(order_id) == ("cancelled", "cancelled", "voided")
+    assert await shop.stock_of(product.sku_id) == (9, 0)
 
 
 async def test_an_order_that_has_gone_further_is_told_as_it_stands(

@@ -19,6 +19,7 @@ from riders import availability
 from riders.model import PAUSING, DeclineReason, PauseReason
 from riders.settings import OfferRules
 from server.verify import verify_database
+from tests.addresses import Addresses
 from tests.dispatch_support import (
     OPS,
     alerts,
@@ -29,7 +30,7 @@ from tests.dispatch_support import (
     riders_of,
 )
 from tests.order_support import Shop, open_shop
-from tests.support import Addresses, new_database, opened_database
+from tests.support import new_database, opened_database
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ from orders.transitions import SYSTEM
 from server.verify import verify_database
 from stores import hours
 from stores.hours import Hours
-from tests.order_support import DECLINED, Shop, open_shop
+from tests.order_support import Shop, open_shop
+from tests.scripted_gateway import DECLINED
 
 
 @pytest.fixture

@@ -21,15 +21,14 @@ from payments.routing import Breakers, BreakerState, set_gateways_of_city
 from payments.settings import BreakerSettings, PaymentSettings
 from server.workers.settlement import Settlement
 from tests.http_support import make_services
-from tests.order_support import (
+from tests.order_support import Shop, open_shop
+from tests.scripted_gateway import (
     DECLINED,
     NEVER_SEEN,
     SUCCEEDED,
     UNAVAILABLE,
     UNKNOWN,
     ScriptedGateway,
-    Shop,
-    open_shop,
 )
 
 LIMITED = GatewayOutcome(OutcomeStatus.FAILED, code=OutcomeCode.RATE_LIMITED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,13 +12,28 @@ from kit.db import Database
 from kit.ids import new_id
 from kit.money import Money
 from orders.cancellation import cancel_as_customer
-from orders.webhook_intake import Intake, Taken, take, take_authorised
+from orders.webhook_intake import (
+    Intake,
+    Taken,
+    WebhookIntake,
+    _authorised,
+    _take_together,
+    take,
+    take_authorised,
+)
 from payments import disputes, operations
 from payments.alerts import AlertKind
 from payments.disputes import PaymentDisputed
 from payments.gateway import GatewayOutcome, OperationKind, OutcomeCode, OutcomeStatus
-from payments.webhook_event import DisputeNotice, DisputeStatus, WebhookEvent, WebhookKind
-from tests.order_support import DECLINED, UNKNOWN, Shop, open_shop
+from payments.webhook_event import (
+    DisputeNotice,
+    DisputeStatus,
+    UnwantedEvent,
+    WebhookEvent,
+    WebhookKind,
+)
+from tests.order_support import Shop, open_shop
+from tests.scripted_gateway import DECLINED, UNKNOWN
 
 
 @pytest.fixture
@@ -61,13 +77,18 @@ async def dispute_of(
     )  # fmt: skip
 
 
-async def deliver(shop: Shop, event: WebhookEvent) -> Taken:
+async def deliver(shop: Shop, event: WebhookEvent | UnwantedEvent) -> Taken:
     """As the route does it: in one statement where that will do."""
     taken = await take_authorised(shop.database.pool, "sandbox", event)
     return taken or await deliver_step_by_step(shop, event)
 
 
-async def deliver_step_by_step(shop: Shop, event: WebhookEvent) -> Taken:
+async def take_together(shop: Shop, *events: WebhookEvent) -> list[Taken | None]:
+    told = [_authorised("sandbox", event) for event in events]
+    return await _take_together(shop.database.pool, [one for one in told if one is not None])
+
+
+async def deliver_step_by_step(shop: Shop, event: WebhookEvent | UnwantedEvent) -> Taken:
     async with shop.database.begin() as conn:
         return await take(conn, shop.gateways.settings, "sandbox", event)
 
@@ -140,6 +161,44 @@ async def test_the_short_way_leaves_alone_what_is_not_plain(
     before = await traces(shop, order_id)
     assert await take_authorised(shop.database.pool, "sandbox", good) is None
     assert await traces(shop, order_id) == before
+
+
+async def test_events_taken_together_write_what_each_alone_writes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Open orders and settled ones in one batch; a repeat and what does not fit are left out."""
+    (product,) = await shop.stock(9)
+    alone, *others = [
+        await order_of_a_dead_process(shop, monkeypatch, product.sku_id) for _ in range(4)
+    ]
+    assert await deliver(shop, await event_of(shop, alone)) == Taken(Intake.TAKEN)
+    first, second, repeated = [await event_of(shop, order_id) for order_id in others]
+    assert await deliver(shop, repeated) == Taken(Intake.TAKEN)
+    less = await event_of(shop, others[1])
+    less = replace(less, outcome=replace(less.outcome, amount=Money(1, less.amount.currency)))
+    taken = await take_together(shop, first, repeated, second, less)
+    assert taken == [Taken(Intake.TAKEN), None, Taken(Intake.TAKEN), None]
+    late = replace(await event_of(shop, others[2]), version=0)
+    assert await take_together(shop, late) == [Taken(Intake.STALE)]
+    expected = await traces(shop, alone)
+    assert [await traces(shop, order_id) for order_id in others[:2]] == [expected, expected]
+
+
+async def test_many_events_at_once_are_each_taken_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every event three times, all at the same moment: one of each does something."""
+    (product,) = await shop.stock(9)
+    orders = [await order_of_a_dead_process(shop, monkeypatch, product.sku_id) for _ in range(3)]
+    events = [await event_of(shop, order_id) for order_id in orders]
+    async with WebhookIntake(shop.database.pool) as intake:
+        taken = await asyncio.gather(
+            *(intake.take_authorised("sandbox", event) for event in events * 3)
+        )
+    kinds = [one.intake for one in taken if one is not None]
+    assert sorted(kinds) == [Intake.REPEATED] * 6 + [Intake.TAKEN] * 3
+    for order_id in orders:
+        assert await shop.states(order_id) == ("confirmed", "unassigned", "authorised")
 
 
 async def test_an_event_answers_an_unknown_payment_once(shop: Shop) -> None:
@@ -323,3 +382,12 @@ async def test_a_dispute_that_does_not_fit_is_told(shop: Shop) -> None:
     more = await dispute_of(shop, order_id, DisputeStatus.OPEN, new_id("dp"), 10**9)
     assert (await deliver(shop, more)).reason is AlertKind.WRONG_AMOUNT
     assert (await shop.states(order_id))[2] == "captured"
+
+
+async def test_what_we_did_not_ask_for_leaves_nothing_behind(shop: Shop) -> None:
+    """Thanked for as often as it comes, and not kept."""
+    event = UnwantedEvent(new_id("evt"), "payout.paid")
+    assert await deliver(shop, event) == await deliver(shop, event) == Taken(Intake.IGNORED)
+    assert not await shop.rows(
+        "SELECT 1 FROM payment_webhooks WHERE event_id = :id", id=event.event_id
+    )

@@ -16,6 +16,7 @@ import pytest
 from dispatch.snapshot import Order, Rider, Snapshot, Store
 from dispatch.travel import TravelTimes
 from server.planner import Planner
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -120,9 +121,9 @@ async def test_nothing_is_left_of_a_planner_that_is_over() -> None:
     """Its processes end with it, those too that were still starting."""
     async with Planner(solvers=2) as planner:
         pid = await warm(planner)
-    async with asyncio.timeout(10):
-        while _lives(pid):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.05)
+        assert _lives(pid)
+    await until(lambda: not _lives(pid))
+    assert planner.pids == []
 
 
 def _lives(pid: int) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.provider_process import ProviderProcess, until
+from tests.provider_process import ProviderProcess
+from tests.waiting import until
 
 _numbers = itertools.count(1)
 

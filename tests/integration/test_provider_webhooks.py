@@ -14,7 +14,8 @@ import pytest
 
 from payments.gateway import OutcomeStatus
 from payments.webhooks import verify_signature
-from tests.provider_process import SECRET, ProviderProcess, WebhookSink, until
+from tests.provider_process import SECRET, ProviderProcess, WebhookSink
+from tests.waiting import until
 
 _numbers = itertools.count(1)
 

@@ -29,8 +29,8 @@ from tests.provider_process import (
     STRIPE_SECRET,
     ProviderProcess,
     WebhookSink,
-    until,
 )
+from tests.waiting import until
 
 TOTAL, PART = Money(1_000, "INR"), Money(800, "INR")
 SECRETS = {"stripe": STRIPE_SECRET, "razorpay": RAZORPAY_SECRET}
@@ -98,7 +98,11 @@ def told(sink: WebhookSink, wire: str, reference: str) -> list[WebhookEvent]:
         for path, headers, body in list(sink.deliveries)
         if path.endswith(wire)
     ]
-    return [event for event in events if event.reference == reference]
+    return [
+        event
+        for event in events
+        if isinstance(event, WebhookEvent) and event.reference == reference
+    ]
 
 
 async def test_each_wire_tells_what_happened(

@@ -28,14 +28,13 @@ from tests.realtime_support import (
     RIDER,
     FakeSocket,
     World,
-    eventually,
     limits,
     position,
     running,
     status,
-    until,
     valkey,
 )
+from tests.waiting import eventually, until
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 
 from kit.redis import RedisError, connect
-from tests.support import Addresses
+from tests.addresses import Addresses
 
 
 async def _talk_over_a_connection_that_was_reset(redis_url: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit import outbox
 from kit.db import Database
-from kit.relay import OutboxEvent, Together, relay_batch
+from kit.relay import _BATCH, BATCH, OutboxEvent, Together, relay_batch
 from orders.model import PaymentMethod
 from server.consumers import CONSUMERS
 from stores import picking
@@ -35,6 +36,56 @@ async def test_a_batch_is_taken_at_once_and_in_order(fresh_database: Database) -
             await outbox.append(conn, f"order:{n % 2}", f"test.{'ab'[n % 2]}", {"n": n})
     await relay_batch(fresh_database, {"test.a": [together], "test.b": [together]})
     assert calls == [[0, 1, 2, 3, 4, 5]]
+
+
+async def read_by_a_poll(database: Database) -> tuple[int, int]:
+    """How many events it finds, and how many pages it reads."""
+    async with database.pool.acquire() as conn, conn.transaction():
+        # Planning, once a connection, reads the catalogue.
+        await conn.fetch(_BATCH.text, BATCH)
+        told = await conn.fetchval(
+            f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT json) {_BATCH.text}", BATCH
+        )
+    (plan,) = orjson.loads(told)
+    top = plan["Plan"]
+    return round(top["Actual Rows"]), top["Shared Hit Blocks"] + top["Shared Read Blocks"]
+
+
+async def append(database: Database, count: int) -> None:
+    await database.pool.execute(
+        "SELECT outbox_append('order:' || n, 'test.new', '{}') FROM generate_series(1, $1) AS n",
+        count,
+    )
+
+
+async def test_a_poll_reads_what_waits_once(fresh_database: Database) -> None:
+    """Also while the planner believes that nothing waits, which is so most of the time.
+
+    It once looked through all that waits with each event that waits.
+    """
+    await append(fresh_database, 400)
+    await relay_all(fresh_database)
+    await fresh_database.pool.execute("ANALYZE outbox")
+    await append(fresh_database, 150)
+    found, pages = await read_by_a_poll(fresh_database)
+    assert found == 150
+    assert pages < 150
+
+
+async def test_a_poll_passes_over_what_was_relayed(fresh_database: Database) -> None:
+    """Without a vacuum, and before Postgres has any statistics."""
+    for _ in range(40):
+        await append(fresh_database, 150)
+        await relay_all(fresh_database)
+    await read_by_a_poll(fresh_database)
+    found, pages = await read_by_a_poll(fresh_database)
+    assert found == 0
+    assert pages < 50
+
+
+async def relay_all(database: Database) -> None:
+    while await relay_batch(database, {}):
+        pass
 
 
 async def test_a_poison_event_of_a_batch_stops_its_own_stream_alone(

@@ -11,7 +11,7 @@ from geo.travel import StraightLine
 from kit.db import Database
 from orders.territory import load_territory
 from riders.tables import road_networks
-from tests.flow import make_place
+from tests.cities import make_place
 
 
 async def test_a_city_with_damaged_travel_times_goes_by_straight_lines(

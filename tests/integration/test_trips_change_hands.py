@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from kit.db import Database
@@ -12,7 +10,6 @@ from orders import controlling, reassigning, returns
 from riders import availability, waiting
 from riders.model import HandBackReason, PauseReason
 from riders.settings import RiderSettings, WatchRules
-from server.verify import verify_database
 from server.workers.trip_watch import TripWatch, watch_orders, watch_queues
 from tests.dispatch_support import (
     OPS,
@@ -27,22 +24,13 @@ from tests.dispatch_support import (
     services_of,
 )
 from tests.order_support import Shop, open_shop
-from tests.support import Addresses, new_database, opened_database
 
 RULES = WatchRules()
 
 
-@pytest.fixture(scope="module")
-async def own_database(engines: Addresses, template: str) -> AsyncIterator[Database]:
-    """One database for this module, so that its last test can judge all that the others did."""
-    async with new_database(engines.database_url, template) as url:
-        async with opened_database(url) as database:
-            yield database
-
-
 @pytest.fixture
-async def shop(own_database: Database) -> Shop:
-    shop = await open_shop(own_database)
+async def shop(judged_database: Database) -> Shop:
+    shop = await open_shop(judged_database)
     await later(shop, 0.0)
     return shop
 
@@ -364,11 +352,3 @@ async def test_settings_that_contradict_each_other_are_refused() -> None:
     """Nobody is lost before being silent."""
     with pytest.raises(ValueError, match="lost_after_s"):
         RiderSettings(silent_after_s=400.0)
-
-
-async def test_all_of_this_is_clean(shop: Shop) -> None:
-    """After all that the tests of this module did, no invariant is broken."""
-    await shop.settle_all()
-    await shop.relay()
-    checks = await verify_database(shop.database, None, patience_s=3600.0 * 24 * 365)
-    assert {check.name: check.examples for check in checks if check.broken_rows} == {}

@@ -16,8 +16,9 @@ from orders.model import PaymentMethod
 from orders.paying import give_back
 from orders.refund_split import RefundTo
 from server.verify import verify_database
-from tests.order_support import DECLINED, Shop, open_shop
-from tests.support import EMBEDDED
+from tests.addresses import EMBEDDED
+from tests.order_support import Shop, open_shop
+from tests.scripted_gateway import DECLINED
 
 # Two units at 60.00 with 5 % tax, and the delivery: what order_at's default basket costs.
 TOTAL = 15_100

@@ -23,7 +23,7 @@ from tests.support import new_database, opened_database
 
 Answer = TypeVar("Answer")
 MANY = "MACHINE_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "25"))
 STEPS = 20
 
 

@@ -59,7 +59,7 @@ def balanced(
     return balance(0.0, zones, riders, rider_near, zone_near, work_s)
 
 
-def no_better(now: tuple[Balance, ...], before: tuple[Balance, ...]) -> None:
+def assert_no_better(now: tuple[Balance, ...], before: tuple[Balance, ...]) -> None:
     for one, other in zip(now, before, strict=True):
         assert one.wait_s >= other.wait_s - 1e-6
         assert one.growth_s >= other.growth_s - 1e-6
@@ -76,7 +76,7 @@ def test_more_orders_never_make_a_wait_shorter(
     at = data.draw(st.integers(0, len(zones) - 1))
     more = list(zones)
     more[at] = replace(zones[at], waiting=zones[at].waiting + data.draw(st.integers(1, 9)))
-    no_better(balanced(more, riders, work_s, seed), balanced(zones, riders, work_s, seed))
+    assert_no_better(balanced(more, riders, work_s, seed), balanced(zones, riders, work_s, seed))
 
 
 @settings(deadline=None)
@@ -88,7 +88,9 @@ def test_fewer_riders_never_make_a_wait_shorter(
     zones, riders, work_s = city
     while riders:
         fewer = riders[:-1]
-        no_better(balanced(zones, fewer, work_s, seed), balanced(zones, riders, work_s, seed))
+        assert_no_better(
+            balanced(zones, fewer, work_s, seed), balanced(zones, riders, work_s, seed)
+        )
         riders = fewer
 
 

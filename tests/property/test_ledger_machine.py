@@ -15,8 +15,8 @@ from kit.ids import new_id
 from ledger import wallet
 from ledger.chart import Account
 from ledger.postings import Posting, post
+from tests.addresses import Addresses
 from tests.property.machine_support import ShopMachine, run_machine
-from tests.support import Addresses
 
 AMOUNTS = st.integers(1, 1_000_000)
 # Accounts that no other part of the shop writes to while the machine runs.

@@ -15,9 +15,9 @@ from orders.cancellation import cancel_as_customer
 from orders.errors import StockShort
 from stores import service as stores
 from stores.errors import StockReserved
-from tests.order_support import DECLINED, SUCCEEDED, UNKNOWN
+from tests.addresses import Addresses
 from tests.property.machine_support import ShopMachine, run_machine
-from tests.support import Addresses
+from tests.scripted_gateway import DECLINED, SUCCEEDED, UNKNOWN
 
 PRODUCTS = st.integers(0, 1)
 BASKETS = st.dictionaries(PRODUCTS, st.integers(1, 3), min_size=1, max_size=2)

@@ -82,7 +82,7 @@ async def test_kills_of_server_dispatcher_and_relay_leave_nothing_broken(tmp_pat
     """Each is killed with SIGKILL under load and comes back; at the end every invariant holds,
     no order is stuck, and no client saw a gap in its stream."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "server.cli", "simulate", "--minutes", "12", "--speed", str(SPEED),
+        sys.executable, "-m", "server.cli", "simulate", "--minutes", "9", "--speed", str(SPEED),
         "--seed", "11", "--orders-per-hour", "240", "--data-dir", str(tmp_path), "--json",
         cwd=ROOT, env={**os.environ, "DARKSTORE_DATA_DIR": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,

@@ -27,9 +27,11 @@ def _off() -> None:
     crash_points.configure(None)
 
 
-def test_without_a_folder_a_point_does_nothing() -> None:
-    """Production: no file is looked for."""
+def test_without_a_folder_a_point_does_nothing(tmp_path: Path) -> None:
+    """Production: no file is looked for, whoever armed the point."""
+    crash_points.arm(tmp_path, "mid_way")
     crash_points.reached("mid_way")
+    assert crash_points.victim(tmp_path, "mid_way") is None
 
 
 def test_the_first_to_reach_an_armed_point_dies_and_the_next_lives(tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ import pytest
 from typer.testing import CliRunner
 
 from dispatch.decision import Decision
+from dispatch.drawing import text_width
 from dispatch.explain import (
+    CANDIDATE_PRICE,
     Moment,
     Outcome,
     candidates,
+    decided_price,
     moments,
     runner_up,
     turning_points,
     why_later,
     why_not,
 )
-from dispatch.explain_svg import draw, headline_of, verdict
+from dispatch.explain_svg import EDGE, draw, headline_of, verdict
 from dispatch.parameters import Parameters, Solver
 from dispatch.plan import plan
 from dispatch.result import HeldReason, UnassignedReason
@@ -130,6 +133,26 @@ def test_the_picture_can_be_read_by_eye_and_by_ear(
     assert "How its time passes" in texts
 
 
+@pytest.mark.parametrize(
+    ("solver", "weighs"),
+    [(Solver.ROLLING, "weighs whole routes"), (Solver.MATCHING, "weighs the candidates' prices")],
+)
+def test_the_picture_says_what_its_prices_are_of(solver: Solver, weighs: str) -> None:
+    """The bars price an order alone; what was decided by may be something else."""
+    parameters = Parameters(solver=solver)
+    question = replace(town(2), parameters=parameters)
+    decision = Decision(decision_id="dec-1", city_id="city", snapshot=question, plan=plan(question))
+    order_id = question.orders[0].order_id
+    (moment,) = moments([decision], order_id)
+    texts = [
+        one.text or "" for one in ElementTree.fromstring(draw(order_id, [moment], moment)).iter()
+    ]
+    assert CANDIDATE_PRICE in texts
+    (decided,) = [text for text in texts if "The engine weighs" in text]
+    assert weighs in decided
+    assert decided == decided_price(decision.plan)
+
+
 def test_everything_drawn_lies_in_the_picture(decisions: list[Decision]) -> None:
     """No shape and no beginning of a text outside the canvas, for any order of the day."""
     for n in range(0, 40, 3):
@@ -142,6 +165,8 @@ def test_everything_drawn_lies_in_the_picture(decisions: list[Decision]) -> None
             y = float(element.get("y", element.get("cy", "0")))
             assert 0 <= x <= width
             assert 0 <= y <= height
+        notes = [CANDIDATE_PRICE, decided_price(moment.decision.plan)]
+        assert max(text_width(note, 12) for note in notes) < width - 2 * EDGE
 
 
 def test_an_order_that_nobody_can_have_is_drawn() -> None:
@@ -174,7 +199,8 @@ def test_ids_cannot_break_the_picture() -> None:
     question = replace(question, orders=orders)
     decision = Decision(decision_id=odd, city_id="c", snapshot=question, plan=plan(question))
     (moment,) = moments([decision], odd)
-    ElementTree.fromstring(draw(odd, [moment], moment))
+    texts = "".join(ElementTree.fromstring(draw(odd, [moment], moment)).itertext())
+    assert odd in texts
 
 
 @pytest.fixture
@@ -199,6 +225,8 @@ def test_the_command_explains_and_draws(log: Path, tmp_path: Path) -> None:
     last = report["decisions"][-1]
     assert last["cost_s"] == pytest.approx(sum(last["cost_terms_s"].values()), abs=0.5)
     assert report["candidates"][0]["cost_s"] <= report["candidates"][-1]["cost_s"]
+    assert report["costs_mean"]["decided"] in done.stdout
+    assert report["costs_mean"]["candidates"] == CANDIDATE_PRICE
 
 
 @pytest.mark.parametrize(

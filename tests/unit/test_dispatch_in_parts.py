@@ -7,49 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dispatch import CurrentTrip, Order, Parameters, Rider, Snapshot, Store, TravelTimes, plan
+from dispatch import CurrentTrip, Parameters, Snapshot, plan
 from dispatch.parameters import Solver
 from dispatch.parts import PART_ORDERS, divide
+from tests.plan_support import in_the_plane
 
 ORDERS, RIDERS, STORES = 400, 400, 6
 
 
-def large_city(seed: int = 1, **changes: object) -> Snapshot:
-    """Six stores in a plane of 6 x 6 km, riders at 6 m/s; large enough to be divided."""
-    random = np.random.default_rng(seed)
-    points = random.uniform(0, 6000, (STORES + ORDERS + RIDERS, 2))
-    seconds = np.hypot(*(points[:, None] - points[None, :]).transpose(2, 0, 1)) / 6
-    store_of = seconds[:STORES, STORES : STORES + ORDERS].argmin(axis=0)
-    snapshot = Snapshot(
-        now_s=1000.0,
-        epoch_s=10.0,
-        dropoff_service_s=60.0,
-        stores=tuple(Store(store_id=f"s{n}", place=n) for n in range(STORES)),
-        orders=tuple(
-            Order(
-                order_id=f"o{n:03}",
-                store_id=f"s{store_of[n]}",
-                place=STORES + n,
-                placed_at_s=900.0,
-                ready_at_s=900.0 + float(random.uniform(0, 300)),
-                promised_by_s=2200.0,
-            )
-            for n in range(ORDERS)
-        ),
-        riders=tuple(
-            Rider(
-                rider_id=f"r{n:03}",
-                place=STORES + ORDERS + n,
-                free_at_s=0.0,
-                shift_start_s=0.0,
-                shift_end_s=9000.0,
-            )
-            for n in range(RIDERS)
-        ),
-        travel=TravelTimes(seconds=seconds, row_of=np.arange(len(points), dtype=np.int32)),
-        parameters=Parameters(solver=Solver.MATCHING),
-    )
-    return replace(snapshot, **changes)  # type: ignore[arg-type]  # fields by name
+def large_city(**changes: object) -> Snapshot:
+    """Six stores in 36 km²: large enough to be divided."""
+    settings = {"parameters": Parameters(solver=Solver.MATCHING), **changes}
+    return in_the_plane(STORES, ORDERS, RIDERS, side_m=6000, **settings)
 
 
 def test_every_order_store_and_rider_is_in_one_part() -> None:

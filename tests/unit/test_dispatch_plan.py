@@ -4,87 +4,32 @@ All of them lie on one line: a place is a whole number of minutes from place 0.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from dispatch import (
     Backend,
-    CommitmentParameters,
     CurrentTrip,
     ExtensionParameters,
     HeldReason,
     MatchingParameters,
-    OfferParameters,
     Order,
-    Parameters,
     Rider,
-    Snapshot,
     Solver,
     StopKind,
     Store,
     Temperature,
-    TravelTimes,
     UnassignedReason,
     Vehicle,
     plan,
 )
+from tests.plan_support import LINE, MINUTE, exact, on_the_line, order, rider
 
-MINUTE = 60.0
-LINE = TravelTimes(
-    seconds=np.abs(np.subtract.outer(np.arange(61), np.arange(61))) * MINUTE,
-    row_of=np.arange(61, dtype=np.int32),
-)
-EXACT = Parameters(
-    solver=Solver.MATCHING,
-    offers=OfferParameters(response_s=0.0),
-    commitment=CommitmentParameters(slack_s=0.0),
-)
+EXACT = exact(Solver.MATCHING)
 ALONE = replace(EXACT, extension=ExtensionParameters(enabled=False))
-
-
-def order(order_id: str = "a", **changes: object) -> Order:
-    """Placed and ready at 0, to be brought from store s to place 20 within an hour."""
-    base = Order(
-        order_id=order_id,
-        store_id="s",
-        place=20,
-        placed_at_s=0.0,
-        ready_at_s=0.0,
-        promised_by_s=60 * MINUTE,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]  # any field by name
-
-
-def rider(rider_id: str = "r", **changes: object) -> Rider:
-    """Free at place 10 for the next two hours."""
-    base = Rider(
-        rider_id=rider_id,
-        place=10,
-        free_at_s=0.0,
-        shift_start_s=0.0,
-        shift_end_s=120 * MINUTE,
-        cash_headroom_minor=1000,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]  # any field by name
-
-
-def snapshot(orders: list[Order], riders: list[Rider], **changes: object) -> Snapshot:
-    """Store s at place 10 with two minutes of service, and t at 40; a decision each minute."""
-    base: dict[str, object] = {
-        "now_s": 0.0,
-        "epoch_s": MINUTE,
-        "dropoff_service_s": 2 * MINUTE,
-        "orders": tuple(orders),
-        "riders": tuple(riders),
-        "stores": (
-            Store(store_id="s", place=10, pickup_service_s=2 * MINUTE),
-            Store(store_id="t", place=40, pickup_service_s=2 * MINUTE),
-        ),
-        "travel": LINE,
-        "parameters": ALONE,
-    }
-    return Snapshot(**{**base, **changes})  # type: ignore[arg-type]  # any field by name
+snapshot = partial(on_the_line, parameters=ALONE)
 
 
 def riders_of(orders: list[Order], riders: list[Rider], **changes: object) -> dict[str, str]:

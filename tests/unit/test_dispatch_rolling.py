@@ -7,87 +7,28 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import pytest
 
 from dispatch import (
     Backend,
-    CommitmentParameters,
     CurrentTrip,
     Demand,
     ExtensionParameters,
     GhostParameters,
     HeldReason,
-    OfferParameters,
-    Order,
-    Parameters,
     Plan,
-    Rider,
     RollingParameters,
-    Snapshot,
     Solver,
-    Store,
-    TravelTimes,
     UnassignedReason,
     plan,
     rolling,
 )
+from tests.plan_support import MINUTE, exact, on_the_line, order, rider
 
-MINUTE = 60.0
-LINE = TravelTimes(
-    seconds=np.abs(np.subtract.outer(np.arange(61), np.arange(61))) * MINUTE,
-    row_of=np.arange(61, dtype=np.int32),
-)
-EXACT = Parameters(
-    solver=Solver.ROLLING,
-    offers=OfferParameters(response_s=0.0),
-    commitment=CommitmentParameters(slack_s=0.0),
-)
-
-
-def order(order_id: str = "a", **changes: object) -> Order:
-    """Placed and ready at 0, to be brought from store s to place 20 within an hour."""
-    base = Order(
-        order_id=order_id,
-        store_id="s",
-        place=20,
-        placed_at_s=0.0,
-        ready_at_s=0.0,
-        promised_by_s=60 * MINUTE,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]  # any field by name
-
-
-def rider(rider_id: str = "r", **changes: object) -> Rider:
-    """Free at store s for the next two hours."""
-    base = Rider(
-        rider_id=rider_id,
-        place=10,
-        free_at_s=0.0,
-        shift_start_s=0.0,
-        shift_end_s=120 * MINUTE,
-        cash_headroom_minor=1000,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]  # any field by name
-
-
-def snapshot(orders: list[Order], riders: list[Rider], **changes: object) -> Snapshot:
-    """Store s at place 10 with two minutes of service, and t at 40; a decision each minute."""
-    base: dict[str, object] = {
-        "now_s": 0.0,
-        "epoch_s": MINUTE,
-        "dropoff_service_s": 2 * MINUTE,
-        "orders": tuple(orders),
-        "riders": tuple(riders),
-        "stores": (
-            Store(store_id="s", place=10, pickup_service_s=2 * MINUTE),
-            Store(store_id="t", place=40, pickup_service_s=2 * MINUTE),
-        ),
-        "travel": LINE,
-        "parameters": EXACT,
-    }
-    return Snapshot(**{**base, **changes})  # type: ignore[arg-type]  # any field by name
+EXACT = exact(Solver.ROLLING)
+snapshot = partial(on_the_line, parameters=EXACT)
 
 
 def committed(answer: Plan) -> dict[str, list[tuple[str, ...]]]:

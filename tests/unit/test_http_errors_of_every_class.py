@@ -28,7 +28,8 @@ from kit.errors import (
     Unauthenticated,
 )
 from server.api.access import PUBLIC
-from server.api.schemas import LatLon, RequestModel, decode_cursor
+from server.api.paging import decode_cursor
+from server.api.schemas import LatLon, RequestModel
 from server.errors import STATUS
 from tests.http_support import app_with, client_of
 

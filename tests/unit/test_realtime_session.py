@@ -30,8 +30,8 @@ from tests.realtime_support import (
     limits,
     position,
     running,
-    until,
 )
+from tests.waiting import until
 
 OTHER = Channel(ChannelKind.ORDER, "ord_2")
 CITY = Channel(ChannelKind.CITY, "cty_1")

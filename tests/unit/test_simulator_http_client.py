@@ -11,7 +11,7 @@ import pytest
 from kit.clock import Clock
 from simulator.api import Api, Unreachable
 from simulator.http_client import HttpClient, HttpFailure
-from simulator.report import Tally
+from simulator.tally import Tally
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 Answer = Callable[[int, bytes], bytes | None]

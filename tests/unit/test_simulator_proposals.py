@@ -11,8 +11,8 @@ import pytest
 
 from geo.distances import Point
 from simulator.api import Reply
-from simulator.report import Tally
 from simulator.riders import Rider
+from simulator.tally import Tally
 
 HOME, BUSY = (
     SimpleNamespace(id="sto_home", node=0),

@@ -9,7 +9,8 @@ import pytest
 from simulator.gaps import ChannelLog
 from simulator.http_client import HttpStatistics
 from simulator.order_state import OrderState
-from simulator.report import Tally, percentiles, stage_times
+from simulator.report import Span, percentiles, result
+from simulator.tally import Tally, stage_times
 
 
 def _order(high: str = "2026-01-01T10:12:00.000Z") -> dict[str, object]:
@@ -26,10 +27,10 @@ def _history(delivered: str = "10:11:30") -> list[dict[str, object]]:
 
 
 def _result(tally: Tally, http: HttpStatistics | None = None) -> dict[str, Any]:
-    return tally.result(
-        seed=1, speed=30.0, minutes=6.0, demand_digest="d", http=http or HttpStatistics(),
-        real_s=20.0, virtual_s=600.0, cpu_s=1.0,
-    )  # fmt: skip
+    span = Span(
+        seed=1, speed=30.0, minutes=6.0, demand_digest="d", real_s=20.0, virtual_s=600.0, cpu_s=1.0
+    )
+    return result(span, tally, http or HttpStatistics())
 
 
 def test_percentiles_are_nearest_ranks() -> None:

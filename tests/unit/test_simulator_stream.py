@@ -11,8 +11,8 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from simulator.api import Reply
-from simulator.report import Tally
 from simulator.stream import Stream, Watch
+from simulator.tally import Tally
 
 CHANNEL = "order:ord_1"
 

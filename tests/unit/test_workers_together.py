@@ -13,6 +13,7 @@ from server.settings import SettingsError
 from server.wiring import Services
 from server.work import HEAVY, WORKERS, keep_running, work
 from tests.http_support import make_services
+from tests.waiting import until
 
 AT_ONCE = Backoff(first_s=0.001, cap_s=0.001)
 
@@ -71,14 +72,15 @@ async def test_a_worker_that_just_ends_is_started_again() -> None:
 
 async def test_a_stop_does_not_wait_for_the_next_start() -> None:
     """A worker that waits after a failure leaves at once."""
-    stopping = asyncio.Event()
+    stopping, failing = asyncio.Event(), Failing(1)
     waiting = asyncio.create_task(
-        keep_running("failing", Failing(1), make_services(), stopping, Backoff(60.0, 60.0))
+        keep_running("failing", failing, make_services(), stopping, Backoff(60.0, 60.0))
     )
-    await asyncio.sleep(0)
+    await until(lambda: failing.left == 0)
     stopping.set()
     async with asyncio.timeout(30):
         await waiting
+    assert failing.left == 0
 
 
 @pytest.mark.parametrize(
