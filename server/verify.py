@@ -26,11 +26,15 @@ from payments.gateway import GatewayLog, GatewayUnavailable
 from payments.reconciler import compare_all
 from server.wiring import Services
 from stores import availability_drift
+from stores.availability_drift import Drift, DriftKind
 from stores.tables import stores
 
 EXAMPLES: Final = 5
 # Real seconds that the relay and the sweeper may lag behind before that counts as broken.
 PATIENCE_S: Final = 30.0
+# The same for the live layer, and how often it is looked at in that time.
+LIVE_PATIENCE_S: Final = 10.0
+LIVE_LOOKS: Final = 5
 
 GATEWAY_CHECK: Final = "captures_agree_with_gateway"
 ACKNOWLEDGED_CHECK: Final = "acknowledged_orders_present"
@@ -102,9 +106,12 @@ async def verify(services: Services, *, acknowledged: Sequence[str] = ()) -> lis
 
 
 async def availability_check(
-    database: Database, redis: Redis, patience_s: float = availability_drift.PATIENCE_S
+    database: Database, redis: Redis, patience_s: float = LIVE_PATIENCE_S
 ) -> Check:
-    """Whether what customers are shown is what there is; ``patience_s`` for what is on its way."""
+    """Whether what customers are shown is what there is; ``patience_s`` for what is on its way.
+
+    What a refresh has missed is written again by the follower, a moment later.
+    """
     detail = "The live layer shows what Postgres has, but for what is on its way."
     async with database.begin() as conn:
         store_ids = list(await conn.scalars(select(stores.c.id).order_by(stores.c.id)))
@@ -113,15 +120,18 @@ async def availability_check(
             store_id: await availability_drift.look(database, redis, store_id)
             for store_id in store_ids
         }
-        if any(suspects.values()):
-            await asyncio.sleep(patience_s)
-        drifts = [
-            drift
-            for store_id in store_ids
-            for drift in await availability_drift.confirm(
-                database, redis, store_id, suspects[store_id]
-            )
-        ]
+        drifts: list[Drift] = []
+        for _ in range(LIVE_LOOKS if any(suspects.values()) else 0):
+            await asyncio.sleep(patience_s / LIVE_LOOKS)
+            drifts = [
+                drift
+                for store_id in store_ids
+                for drift in await availability_drift.confirm(
+                    database, redis, store_id, suspects[store_id]
+                )
+            ]
+            if not any(drift.kind is DriftKind.STALE for drift in drifts):
+                break
     except RedisError as error:
         return Check(AVAILABILITY_CHECK, 0, (), detail, skipped=f"Redis: {type(error).__name__}")
     shown = tuple(
