@@ -77,18 +77,30 @@ def _in_the_system(item: pytest.Item) -> bool:
     return "system" in getattr(item, "fixturenames", ())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests of the whole system come first and in a row, so that it need not live long.
-
-    With ``-n N --dist loadgroup`` one process has them all.  First of all hooks of this name:
-    xdist reads the groups in one of them.
+def _turn(item: pytest.Item) -> int:
+    """The whole system first and in a row, so that it need not live long; the simulations, of which
+    each takes a process for minutes, while there is enough left for the others.
     """
-    items.sort(key=lambda item: not _in_the_system(item))
+    if _in_the_system(item):
+        return 0
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    if parameters.get("engine_kind") == EMBEDDED:
+        return 1
+    return 2 if "simulation" in item.path.parts else 3
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Groups for ``--dist loadgroup``, before xdist reads them, and the order of the tests, after
+    pytest has brought together what shares a session's engines.
+    """
     if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if _in_the_system(item):
-                item.add_marker(pytest.mark.xdist_group("system"))
+        for item in filter(_in_the_system, items):
+            item.add_marker(pytest.mark.xdist_group("system"))
+    yield
+    items.sort(key=_turn)
 
 
 @pytest.hookimpl(optionalhook=True)

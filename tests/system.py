@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 import httpx
 from sqlalchemy import text
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from kit.db import Database
@@ -163,14 +164,14 @@ class System:
         """``darkstore …`` on this system: exit code and output.
 
         In this process, which has long imported what a new one would take seconds for; what the
-        command sets in its environment ends with it.
+        command sets in its environment ends with it, and what it logs is not its output.
         """
         env = {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "DARKSTORE_PAYMENTS__SANDBOX_URL": str(self.provider.base_url).rstrip("/"),
         }
-        with patch.dict(os.environ, env):
+        with patch.dict(os.environ, env), capture_logs():
             ran = await asyncio.to_thread(
                 CliRunner().invoke, app, [*words, "--data-dir", str(self.data_dir)]
             )

@@ -151,10 +151,10 @@ async def test_while_the_first_runs_the_second_is_told_so(bench: Bench) -> None:
 
 
 async def test_fifty_at_once_with_one_key_have_one_effect(bench: Bench) -> None:
-    """Every answer is the one answer or 409 in progress."""
+    """Every answer is the one answer, or 409 in progress; on a machine that is held up, 503."""
     key = new_id("key")
     answers = await asyncio.gather(*(bench.post("-a", key) for _ in range(50)))
-    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert {201} <= {answer.status_code for answer in answers} <= {201, 409, 503}
     assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
     assert await bench.stored_name() == "Guest-a"
 

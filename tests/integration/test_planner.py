@@ -13,36 +13,21 @@ import numpy as np
 import psutil
 import pytest
 
-from dispatch.snapshot import Order, Rider, Snapshot, Store
+from dispatch.parameters import Parameters
+from dispatch.snapshot import Snapshot
 from dispatch.travel import TravelTimes
 from server.planner import Planner
+from tests.plan_support import on_the_line, order, rider
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
+# So that a solver on a busy machine is not taken for one that hangs.
+PATIENT_S = 60.0
 
 
 def small() -> Snapshot:
     """One order that is packed, and one rider at the store."""
-    return Snapshot(
-        now_s=1000.0,
-        epoch_s=5.0,
-        dropoff_service_s=60.0,
-        orders=(
-            Order(
-                order_id="ord_1", store_id="sto_1", place=1, placed_at_s=800.0, ready_at_s=990.0,
-                promised_by_s=2000.0,
-            ),
-        ),
-        riders=(
-            Rider(
-                rider_id="rdr_1", place=0, free_at_s=1000.0, shift_start_s=0.0,
-                shift_end_s=9000.0,
-            ),
-        ),
-        stores=(Store(store_id="sto_1", place=0),),
-        travel=TravelTimes(np.array([[0.0, 300.0], [300.0, 0.0]]), np.arange(2, dtype=np.int32)),
-        deadline_s=0.3,
-    )  # fmt: skip
+    return on_the_line([order("ord_1")], [rider("rdr_1")], Parameters(), deadline_s=0.3)
 
 
 async def warm(planner: Planner, besides: Collection[int] = ()) -> int:
@@ -82,7 +67,7 @@ async def test_a_solver_that_is_gone_is_replaced(number: signal.Signals) -> None
 
 async def test_the_loop_goes_on_while_a_plan_is_made() -> None:
     """A hundred plans at once, and nobody else in the process waits for them."""
-    async with Planner(solvers=2) as planner:
+    async with Planner(solvers=2, grace_s=PATIENT_S) as planner:
         await warm(planner)
         longest_s, stop = 0.0, False
 
@@ -103,7 +88,7 @@ async def test_the_loop_goes_on_while_a_plan_is_made() -> None:
 
 async def test_a_question_that_the_engine_refuses_is_the_callers_error() -> None:
     """The solver is not to blame: it stays."""
-    async with Planner() as planner:
+    async with Planner(grace_s=PATIENT_S) as planner:
         pid = await warm(planner)
         question = small()
         broken = replace(question)
