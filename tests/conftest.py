@@ -111,6 +111,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByModul
 
 
 @pytest.fixture(autouse=True)
+def patient_assignments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An assignment in the tests' process may be held up for longer than a dispatcher's: on a busy
+    machine 1.5 s pass between two statements, and a dispatcher would plan anew.
+    """
+    monkeypatch.setattr("riders.leases.IDLE_LIMIT_MS", 15_000)
+
+
+@pytest.fixture(autouse=True)
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that runs in the tests' process leaves their logging alone: loggers keep the stream
     that they found first, and a command's is closed when it ends.
