@@ -14,7 +14,8 @@ class ByModule(LoadGroupScheduling):
 
     What a module sets up (a provider's process, a city's streets) is set up once that way, and no
     process goes back to engines that it has left: those of a session are made for one kind at a
-    time.  Modules come in the order in which they were collected.
+    time.  Modules come in the order in which they were collected, and the simulations one after
+    another: two living cities at once would tell how fast the machine is.
     """
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
@@ -26,5 +27,7 @@ class ByModule(LoadGroupScheduling):
         if group != nodeid:
             return group
         module, _, test = nodeid.partition("::")
+        if "simulation" in module.split("/"):
+            return "simulation"
         words = test.partition("[")[2].rstrip("]").split("-")
         return f"{module} {EXTERNAL}" if EXTERNAL in words else module
