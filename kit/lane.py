@@ -15,12 +15,17 @@ from typing import Final, Generic, Self, TypeVar
 
 import structlog
 
+from kit.errors import Busy
+
 log = structlog.get_logger(__name__)
 
 # Thirty-two orders take about 8 ms: more would make each wait longer for little.
 TOGETHER_MAX: Final = 32
 # A piece that waits so long for somebody's lock does not keep the others waiting too.
 PATIENCE_S: Final = 0.25
+
+# Beyond this many the answer would come after its request's deadline anyway.
+WAITING_MAX: Final = 1_000
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -78,9 +83,11 @@ class Lane(Generic[Item, Found]):
         await self._tasks.__aexit__(None, None, None)
 
     async def submit(self, item: Item) -> Found:
-        """Have one piece of work done.  Raises what ``alone`` raises."""
+        """Have one piece of work done.  Raises what ``alone`` raises, and Busy: too many wait."""
         if self._closing:
             return await self._alone(item)
+        if len(self._waiting) >= WAITING_MAX:
+            raise Busy("Too many are asking at this moment; try again in a few seconds.")
         waiting: _Waiting[Item, Found] = _Waiting(item)
         self._waiting.append(waiting)
         if not self._busy:

@@ -20,7 +20,7 @@ from kit.lane import Lane
 from kit.sql import load
 from orders.views import Record
 
-_PLACED = load("orders", "placed")
+_ORDER_VIEWS = load("orders", "order_views")
 _CONFIRM = load("orders", "confirm_authorised")
 _CONFIRM_TOGETHER = load("orders", "confirm_authorised_together")
 
@@ -85,7 +85,7 @@ class Confirmer:
         await self._open.aclose()
 
     async def read_placed(self, placed: Placed) -> Record | None:
-        """What ``sql/placed.sql`` shows of an order; None when there is no such order."""
+        """What ``sql/order_views.sql`` shows of an order; None when there is no such order."""
         return await self._placed.submit(placed)
 
     async def confirm(self, confirmation: Confirmation) -> StoredAnswer | None:
@@ -101,7 +101,7 @@ async def read_placed(pool: Pool, placed: Placed) -> Record | None:
 
 async def _read_together(pool: Pool, placed: Sequence[Placed]) -> list[Record | None]:
     rows = await pool.fetch(
-        _PLACED.text, [one.order_id for one in placed], [one.operation_id for one in placed]
+        _ORDER_VIEWS.text, [one.order_id for one in placed], [one.operation_id for one in placed]
     )
     found: dict[str, Record] = {row["id"]: dict(row) for row in rows}
     return [found.get(one.order_id) for one in placed]

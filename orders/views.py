@@ -18,7 +18,7 @@ from orders.errors import QuoteNotFound
 from orders.substitution_rows import shape as shape_substitution
 from orders.tables import quotes
 
-_ORDER_VIEW = load("orders", "order_view")
+_ORDER_VIEWS = load("orders", "order_views")
 _HISTORY = load("orders", "history")
 _CHANGES = load("orders", "changes")
 
@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 
 async def read_order(conn: AsyncConnection, order_id: str) -> Record:
     """All columns of an order with its lines, store and rider.  Raises NotFound."""
-    rows = await _ORDER_VIEW.dicts(conn, order_id)
+    rows = await _ORDER_VIEWS.dicts(conn, [order_id], [None])
     if not rows:
         raise NotFound("There is no such order.")
     return rows[0]

@@ -64,7 +64,7 @@ def opened(server_url: str, template: str) -> Iterator[None]:
             runner.run(new.__aexit__(None, None, None))
 
 
-def run_machine(machine: type[ShopMachine], server_url: str, template: str) -> None:
+def assert_model_is_followed(machine: type[ShopMachine], server_url: str, template: str) -> None:
     """Run examples of a machine; raises what breaks one.
 
     Shrinking it to its shortest form takes minutes on a database, so that is for those who asked

@@ -16,7 +16,7 @@ from ledger import wallet
 from ledger.chart import Account
 from ledger.postings import Posting, post
 from tests.addresses import Addresses
-from tests.property.machine_support import ShopMachine, run_machine
+from tests.property.machine_support import ShopMachine, assert_model_is_followed
 
 AMOUNTS = st.integers(1, 1_000_000)
 # Accounts that no other part of the shop writes to while the machine runs.
@@ -187,7 +187,7 @@ class LedgerMachine(ShopMachine):
 
 def test_the_ledger_follows_its_model(engines: Addresses, template: str) -> None:
     """Postings, repeated keys, holds and spending in any order: balances are the model's."""
-    run_machine(LedgerMachine, engines.database_url, template)
+    assert_model_is_followed(LedgerMachine, engines.database_url, template)
 
 
 class WithoutTheTrigger(LedgerMachine):
@@ -210,4 +210,4 @@ class WithoutTheTrigger(LedgerMachine):
 def test_the_machine_finds_a_ledger_without_its_trigger(engines: Addresses, template: str) -> None:
     """A sum other than zero, or a posting that was rewritten."""
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        run_machine(WithoutTheTrigger, engines.database_url, template)
+        assert_model_is_followed(WithoutTheTrigger, engines.database_url, template)

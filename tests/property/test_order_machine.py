@@ -24,7 +24,7 @@ from orders.settings import ReturnSettings
 from riders.model import DeclineReason
 from riders.settings import OfferRules
 from tests.addresses import Addresses
-from tests.property.machine_support import ShopMachine, opened, run_machine
+from tests.property.machine_support import ShopMachine, assert_model_is_followed, opened
 from tests.scripted_gateway import DECLINED, SUCCEEDED, UNKNOWN
 
 OPEN_MAX = 3
@@ -384,7 +384,7 @@ class OrderMachine(ShopMachine):
 def test_orders_follow_their_model(engines: Addresses, template: str) -> None:
     """Cancelled, declined, lost, failed and delivered at any moment: the states are the model's."""
     OrderMachine.stops.clear()
-    run_machine(OrderMachine, engines.database_url, template)
+    assert_model_is_followed(OrderMachine, engines.database_url, template)
     missed = ENDED - OrderMachine.stops.keys()
     assert not missed, f"no example ended so: {missed}; {OrderMachine.stops}"
 

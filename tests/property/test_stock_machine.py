@@ -16,7 +16,7 @@ from orders.errors import StockShort
 from stores import service as stores
 from stores.errors import StockReserved
 from tests.addresses import Addresses
-from tests.property.machine_support import ShopMachine, run_machine
+from tests.property.machine_support import ShopMachine, assert_model_is_followed
 from tests.scripted_gateway import DECLINED, SUCCEEDED, UNKNOWN
 
 PRODUCTS = st.integers(0, 1)
@@ -216,7 +216,7 @@ class StockMachine(ShopMachine):
 
 def test_stock_follows_its_model(engines: Addresses, template: str) -> None:
     """Receipts, sales, declines, losses and deliveries in any order: the counts are the model's."""
-    run_machine(StockMachine, engines.database_url, template)
+    assert_model_is_followed(StockMachine, engines.database_url, template)
 
 
 # How `checkout_batch` learns that somebody may go short.
@@ -251,4 +251,4 @@ def test_the_machine_finds_a_checkout_that_does_not_look_at_stock(
 ) -> None:
     """The last units are sold twice."""
     with pytest.raises(AssertionError, match=r"sold of|no_oversell"):
-        run_machine(WithoutTheLook, engines.database_url, template)
+        assert_model_is_followed(WithoutTheLook, engines.database_url, template)

@@ -22,14 +22,14 @@ from tests.http_support import make_services
 from tests.realtime_support import ORDER, position, status
 
 
-def validate(schema_name: str, body: Any) -> None:
-    """Against one schema of the document, references included."""
+def misfits(schema_name: str, body: Any) -> list[str]:
+    """What one schema of the document, references included, does not allow."""
     schemas = document()["components"]["schemas"]
     schema = {
         "$ref": f"#/components/schemas/{schema_name}",
         "components": {"schemas": schemas},
     }
-    jsonschema.validate(body, schema, cls=jsonschema.Draft202012Validator)
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(body)]
 
 
 def references(value: Any) -> list[str]:
@@ -85,23 +85,22 @@ def test_every_op_is_described() -> None:
 )
 def test_frames_fit_their_description(frame: Frame, op: str) -> None:
     """What a session writes is what the document says, member for member."""
-    validate(f"frame.{op}", json.loads(frame.payload))
+    assert misfits(f"frame.{op}", json.loads(frame.payload)) == []
 
 
 def test_positions_fit_their_description() -> None:
     """Positions to a customer and to a city's map."""
-    validate("frame.position", json.loads(encode_position(ORDER, position(1))))
+    assert misfits("frame.position", json.loads(encode_position(ORDER, position(1)))) == []
     seen = Position(lat=1.0, lon=2.0, at=datetime.now(UTC), rider_id="rdr_1")
     city = Channel(ChannelKind.CITY, "cty_1")
-    validate("frame.position", json.loads(encode_position(city, seen)))
+    assert misfits("frame.position", json.loads(encode_position(city, seen))) == []
 
 
 def test_an_event_fits_its_description() -> None:
     """An event as clients get it, and not one with a member that nobody knows."""
     body = json.loads(encode_event(status(3, reason="late")))
-    validate("event.order.status", body)
-    with pytest.raises(jsonschema.ValidationError):
-        validate("event.order.status", body | {"surprise": 1})
+    assert misfits("event.order.status", body) == []
+    assert misfits("event.order.status", body | {"surprise": 1})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_an_event_fits_its_description() -> None:
 def test_ops_fit_their_description(schema: str, body: dict[str, Any]) -> None:
     """What the decoder takes, the document allows."""
     ops.decode_op(json.dumps(body))
-    validate(schema, body)
+    assert misfits(schema, body) == []
 
 
 def test_every_close_code_is_explained() -> None:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from kit import lane
+from kit.errors import Busy
 from kit.lane import Lane
+from tests.waiting import until
 
 
 class Work:
@@ -36,15 +38,27 @@ class Work:
     def lane(self) -> Lane[int, int]:
         return Lane("test", self.alone, self.together, apart=lambda item: item // 100 or None)
 
+    async def hold(self, busy: Lane[int, int]) -> asyncio.Task[int]:
+        """A piece that is under way until the gate opens."""
+        first = asyncio.create_task(busy.submit(0))
+        await until(lambda: [0] in self.asked)
+        return first
+
     async def in_company(self, busy: Lane[int, int], items: Sequence[int]) -> list[object]:
         """The answers of pieces that all came while 0 held the lane."""
-        first = asyncio.create_task(busy.submit(0))
-        await asyncio.sleep(0.01)
-        tasks = [asyncio.create_task(busy.submit(item)) for item in items]
-        await asyncio.sleep(0.01)
+        first = await self.hold(busy)
+        tasks = await waiting(busy, items)
         self.gate.set()
         assert await first == 0
         return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+
+async def waiting(busy: Lane[int, int], items: Sequence[int]) -> list[asyncio.Task[int]]:
+    """Pieces that came while the lane was held."""
+    tasks = [asyncio.create_task(busy.submit(item)) for item in items]
+    # One turn of the loop: each has got as far as to wait.
+    await asyncio.sleep(0)
+    return tasks
 
 
 async def test_who_is_alone_goes_at_once_and_who_waits_goes_together() -> None:
@@ -87,8 +101,7 @@ async def test_who_waits_for_a_lock_does_not_keep_the_others_waiting(
     monkeypatch.setattr(lane, "PATIENCE_S", 0.02)
     work = Work()
     async with work.lane() as one:
-        stuck = asyncio.create_task(one.submit(0))
-        await asyncio.sleep(0.01)
+        stuck = await work.hold(one)
         async with asyncio.timeout(2.0):
             assert await one.submit(4) == 8
         assert not stuck.done()
@@ -99,10 +112,8 @@ async def test_who_waits_for_a_lock_does_not_keep_the_others_waiting(
 async def test_nobody_works_for_a_caller_who_has_gone() -> None:
     work = Work()
     async with work.lane() as one:
-        first = asyncio.create_task(one.submit(0))
-        await asyncio.sleep(0.01)
-        tasks = [asyncio.create_task(one.submit(item)) for item in (2, 4, 6)]
-        await asyncio.sleep(0.01)
+        first = await work.hold(one)
+        tasks = await waiting(one, [2, 4, 6])
         tasks[1].cancel()
         await asyncio.sleep(0)
         work.gate.set()
@@ -114,8 +125,20 @@ async def test_nobody_works_for_a_caller_who_has_gone() -> None:
 async def test_leaving_finishes_what_waits_and_later_work_is_done_alone() -> None:
     work = Work()
     async with work.lane() as one:
-        tasks = [asyncio.create_task(one.submit(item)) for item in (0, 2, 4)]
-        await asyncio.sleep(0.01)
+        tasks = [await work.hold(one), *await waiting(one, [2, 4])]
+        # Only after the body has ended.
         asyncio.get_running_loop().call_later(0.01, work.gate.set)
     assert [await task for task in tasks] == [0, 4, 8]
     assert await one.submit(5) == 10
+
+
+async def test_too_many_are_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "WAITING_MAX", 2)
+    work = Work()
+    async with work.lane() as one:
+        first = await work.hold(one)
+        tasks = await waiting(one, [2, 4])
+        with pytest.raises(Busy):
+            await one.submit(6)
+        work.gate.set()
+        assert [await task for task in (first, *tasks)] == [0, 4, 8]
