@@ -286,6 +286,51 @@ class GhostParameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioParameters:
+    """Sampled futures, by which commitments are reconsidered (`dispatch.second_thoughts`)."""
+
+    # A decision takes two to three times the computing. It pays where orders are known long before
+    # they are packed, as on the public days; within ten minutes it has not been measured.
+    enabled: bool = False
+    # Futures that tell what else could be committed, and those by which each is valued.
+    proposing: int = 4
+    valuing: int = 16
+    # How far ahead a future goes: 30 minutes score as 45 do. The orders of the last ``window_s``
+    # say how many come, those of the last ``places_s`` at which stores and doors.
+    horizon_s: float = 1800.0
+    window_s: float = 1800.0
+    places_s: float = 3600.0
+    # Other commitments that are valued, those that most futures propose first.
+    most_swaps: int = 8
+    # Ruins for each order when a future proposes, and when a commitment is valued under one:
+    # 3 score as 10 do. The bounds are of rounds times orders, over all futures of a decision.
+    proposing_rounds: float = 30.0
+    valuing_rounds: float = 3.0
+    least_rounds: int = 100
+    most_proposing_rounds: int = 2_400_000
+    most_valuing_rounds: int = 6_000_000
+
+    def __post_init__(self) -> None:
+        _require(
+            min(self.proposing, self.valuing, self.most_swaps, self.least_rounds) >= 1,
+            "proposing, valuing, most_swaps and least_rounds must be at least 1",
+        )
+        _require(self.window_s > 0, "window_s must be positive")
+        _require(
+            min(
+                self.horizon_s,
+                self.places_s,
+                self.proposing_rounds,
+                self.valuing_rounds,
+                self.most_proposing_rounds,
+                self.most_valuing_rounds,
+            )
+            >= 0,
+            "scenarios must not be negative",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackingParameters:
     """The candidate trips of PACKING, and what leaving an order for a later trip costs."""
 
@@ -323,6 +368,7 @@ class Parameters:
     matching: MatchingParameters = MatchingParameters()
     rolling: RollingParameters = RollingParameters()
     ghosts: GhostParameters = GhostParameters()
+    scenarios: ScenarioParameters = ScenarioParameters()
     packing: PackingParameters = PackingParameters()
     lateness: LatenessParameters = LatenessParameters()
     rider_time: RiderTimeParameters = RiderTimeParameters()

@@ -179,6 +179,7 @@ def _together(plans: Sequence[Plan]) -> Plan:
             fallback_objective=sum(one.fallback_objective for one in counted),
             riders_missing=sum(one.riders_missing for one in counted),
             ghosts=sum(one.ghosts for one in counted),
+            swaps=sum(one.swaps for one in counted),
         ),
         routes=tuple(route for plan in plans for route in plan.routes),
     )

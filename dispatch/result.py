@@ -19,6 +19,8 @@ class HeldReason(StrEnum):
     """The best rider is still delivering; deciding when he is free costs nothing."""
     JOINS_TRIP = "joins_trip"
     """It is to join a trip that is not picked up yet; until then a better place may turn up."""
+    KEPT_BACK = "kept_back"
+    """A rider could take it now; over sampled futures it costs less to look again first."""
 
 
 class UnassignedReason(StrEnum):
@@ -124,7 +126,8 @@ class Statistics:
     objective, fallback_objective: cost seconds of the chosen matching and of the greedy one on
     the same pairs; each order left counts more than any matching, so compare, do not interpret.
     riders_missing: orders that lack nothing but a rider: nobody has time for them, or their goods
-    would wait long for him. ghosts: expected orders that the plan left room for.
+    would wait long for him. ghosts: expected orders that the plan left room for. swaps: groups of
+    commitments that were changed because others cost less over sampled futures.
     In a rolling plan ``rounds`` counts ruins, and the objectives are those of its own routes and of
     the fallback's with every order that it leaves inserted greedily.
     """
@@ -138,6 +141,7 @@ class Statistics:
     fallback_objective: float = 0.0
     riders_missing: int = 0
     ghosts: int = 0
+    swaps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

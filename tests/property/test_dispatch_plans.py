@@ -31,7 +31,7 @@ from dispatch import (
     plan,
     promise,
 )
-from dispatch.parameters import DEFAULT_CARRIES
+from dispatch.parameters import DEFAULT_CARRIES, ScenarioParameters
 
 PLACES = 12
 NOW_S = 3600.0
@@ -139,6 +139,7 @@ def worlds(draw: st.DrawFn, trips: bool = True) -> Snapshot:
                 nearest_riders=draw(st.sampled_from([1, 24])),
                 backend=draw(st.sampled_from(list(Backend))),
             ),
+            scenarios=ScenarioParameters(enabled=draw(st.booleans())),
         ),
         deadline_s=draw(st.sampled_from([0.0, float("inf")])),
     )
