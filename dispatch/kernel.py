@@ -370,13 +370,14 @@ def shorten(w: World, s: Routes, r: int) -> None:
 
 @compiled
 def take_ghosts_out(w: World, s: Routes) -> None:
+    """Routes without expected orders; where no way is left without them, orders go as well."""
     for r in range(s.size.size):
         n = s.size[r]
         for p in range(n - 1, -1, -1):
             if w.ghost[s.order[r, p]] == 1:
                 take_out(s, r, p)
         if s.size[r] < n:
-            schedule(w, s, r)
+            shorten(w, s, r)
 
 
 @compiled

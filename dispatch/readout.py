@@ -54,7 +54,10 @@ def read_out(
     objective = float(kernel.objective(instance.world, routes))
     short = _short_form(instance, routes)
     # A trip that waits for a ghost is decided as if it left without.
+    served = routes.owner[: instance.open_count] >= 0
     kernel.take_ghosts_out(instance.world, routes)
+    lost = np.flatnonzero(served & (routes.owner[: instance.open_count] < 0)).astype(np.int32)
+    kernel.fill(instance.world, routes, lost, np.ones(1, np.uint64))
     legs = _legs(instance, routes)
     now_s, epoch_s = instance.snapshot.now_s, instance.snapshot.epoch_s
     trips: list[Trip] = []

@@ -31,7 +31,6 @@ from dispatch.parameters import (
     OfferParameters,
     Parameters,
     RiderTimeParameters,
-    ScenarioParameters,
     Solver,
     UrgencyParameters,
 )
@@ -48,7 +47,6 @@ Json = Mapping[str, Any]
 # scored 2.58 minutes over the floor, late_weight 1.0 with 600 scored 2.73.
 FEED_PARAMETERS = Parameters(
     solver=Solver.ROLLING,
-    scenarios=ScenarioParameters(enabled=True),
     lateness=LatenessParameters(margin_s=0.0, late_weight=0.0),
     extension=ExtensionParameters(max_orders=8),
     urgency=UrgencyParameters(postponed_s=300.0),

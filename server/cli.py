@@ -306,15 +306,25 @@ def plan(
         int | None, typer.Option(min=1, help="Rounds of the search an answer.")
     ] = None,
     solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter as group.parameter=value; repeatable."),
+    ] = None,
 ) -> None:
     """The dispatch engine alone; the same seed and iterations give the same answers."""
+    from dispatch.overrides import parse_overrides, with_overrides
     from dispatch.parameters import Solver
     from dispatch.stdio import feed_parameters, run_stdio
 
     assert stdio
     if solver not in set(Solver):
         raise typer.BadParameter(f"{solver!r} is none of {', '.join(Solver)}")
-    run_stdio(sys.stdin, sys.stdout, feed_parameters(Solver(solver), iterations), seed)
+    parameters = feed_parameters(Solver(solver), iterations)
+    try:
+        parameters = with_overrides(parameters, parse_overrides(overrides or ()))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from None
+    run_stdio(sys.stdin, sys.stdout, parameters, seed)
 
 
 def main() -> None:

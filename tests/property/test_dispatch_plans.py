@@ -112,7 +112,8 @@ def worlds(draw: st.DrawFn, trips: bool = True) -> Snapshot:
                 may_add=draw(st.booleans()),
             )
             aboard.append(held)
-            riders[n] = replace(riders[n], trip=trip)
+            began_s = min(NOW_S, riders[n].shift_start_s)
+            riders[n] = replace(riders[n], trip=trip, shift_start_s=began_s)
     recent = [
         Demand(
             order_id=f"p{n}",

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 
 from dispatch import (
@@ -25,7 +26,7 @@ from dispatch import (
     plan,
     rolling,
 )
-from tests.plan_support import MINUTE, exact, on_the_line, order, rider
+from tests.plan_support import LINE, MINUTE, exact, on_the_line, order, rider
 
 EXACT = exact(Solver.ROLLING)
 snapshot = partial(on_the_line, parameters=EXACT)
@@ -262,3 +263,23 @@ def test_read_only_package_keeps_its_cache_elsewhere(tmp_path: "os.PathLike[str]
         check=True,
     )
     assert run.stdout.startswith(str(tmp_path))
+
+
+def test_way_that_leads_over_an_expected_order_alone_is_no_way() -> None:
+    """From the rider no road leads to s, from the door of an order that is expected one does."""
+    seconds = LINE.seconds.copy()
+    seconds[50, 10] = np.inf
+    recent = tuple(
+        Demand(order_id=f"p{n}", store_id="t", place=41, placed_at_s=-n, ready_at_s=-n)
+        for n in range(1, 10)
+    )
+    answer = plan(
+        snapshot(
+            [order(ready_at_s=40 * MINUTE)],
+            [rider(place=50)],
+            recent=recent,
+            travel=replace(LINE, seconds=seconds),
+        )
+    )
+    assert not answer.tentative
+    assert [one.reason for one in answer.unassigned] == [UnassignedReason.UNREACHABLE]

@@ -11,7 +11,7 @@ from dispatch.parameters import ScenarioParameters
 from dispatch.rolling import load_kernel
 from dispatch.scenarios import sample_future
 from dispatch.second_thoughts import reconsider
-from tests.plan_support import MINUTE, exact, on_the_line, order, rider
+from tests.plan_support import MINUTE, exact, in_the_plane, on_the_line, order, rider
 
 # The plan itself foresees nothing, so that what changes is by the futures.
 BLIND = replace(exact(Solver.ROLLING), ghosts=GhostParameters(enabled=False))
@@ -95,6 +95,40 @@ def test_same_question_gets_the_same_second_thoughts() -> None:
     answer = plan(world)
     plan(replace(world, seed=7))
     assert plan(world) == answer
+
+
+def test_what_is_changed_can_still_be_carried_out() -> None:
+    """Cities short of riders: each order in one place, no rider twice, nothing before its time."""
+    swaps = 0
+    for seed in range(12):
+        world = in_the_plane(3, 24, 6, side_m=6000.0, seed=seed, parameters=THINKING)
+        world = replace(
+            world,
+            recent=tuple(
+                Demand(
+                    order_id=one.order_id,
+                    store_id=one.store_id,
+                    place=one.place,
+                    placed_at_s=one.placed_at_s,
+                    ready_at_s=one.ready_at_s,
+                )
+                for one in world.orders
+            ),
+        )
+        answer = plan(world)
+        swaps += answer.statistics.swaps
+        placed = [one for trip in answer.trips for one in trip.order_ids]
+        placed += [one.order_id for one in (*answer.held, *answer.unassigned)]
+        assert sorted(placed) == sorted(one.order_id for one in world.orders)
+        assert len(set(riders_of(answer))) == len(answer.trips)
+        assert {one for trip in answer.tentative for one in trip.order_ids} <= {
+            one.order_id for one in answer.held
+        }
+        ready_s = {one.order_id: one.ready_at_s for one in world.orders}
+        for trip in (*answer.trips, *answer.tentative):
+            left_s = trip.stops[0].planned_departure_s
+            assert all(ready_s[one] <= left_s for one in trip.order_ids)
+    assert swaps >= 3
 
 
 def test_futures_have_as_many_orders_as_the_last_half_hour() -> None:

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dispatch.stdio import read_request, run_stdio
+from server.cli import app
 
 ROOT = Path(__file__).parents[2]
 DAY = ROOT / "../shared/data/mdrp/0o50t100s1p100"
@@ -51,6 +53,22 @@ def test_one_answer_a_request() -> None:
     """Each request gets one line; blank lines get none."""
     trip = {"rider_id": "r", "store_id": "s", "order_ids": ["a"]}
     assert answers(REQUEST, REQUEST) == [{"trips": [trip]}, {"trips": [trip]}]
+
+
+def test_command_plans_with_the_parameters_that_are_set() -> None:
+    """With ten minutes of slack an order that is ready in ten is given away at once."""
+    later = {**REQUEST, "orders": [{**REQUEST["orders"][0], "ready_at_s": 1200}]}  # type: ignore[index]  # of a literal
+    given = json.dumps(later) + "\n"
+    for options, trips in (((), 0), (("--set", "commitment.slack_s=600"), 1)):
+        ran = CliRunner().invoke(app, ["plan", "--stdio", *options], input=given)
+        assert ran.exit_code == 0, ran.output
+        assert len(json.loads(ran.output)["trips"]) == trips
+
+
+def test_command_names_a_parameter_that_does_not_exist() -> None:
+    ran = CliRunner().invoke(app, ["plan", "--stdio", "--set", "scenarios.enable=true"], input="")
+    assert ran.exit_code == 2
+    assert "scenarios.enabled" in ran.output
 
 
 def test_travel_is_rounded_up_to_whole_steps() -> None:
