@@ -13,6 +13,14 @@ from dispatch.parameters import ScenarioParameters
 from dispatch.snapshot import Demand
 
 
+def expected_orders(
+    recent: Sequence[Demand], now_s: float, parameters: ScenarioParameters
+) -> float:
+    """How many orders come until the horizon, on average."""
+    counted = sum(now_s - parameters.window_s < one.placed_at_s <= now_s for one in recent)
+    return counted * parameters.horizon_s / parameters.window_s
+
+
 def sample_future(
     recent: Sequence[Demand],
     now_s: float,
@@ -21,9 +29,7 @@ def sample_future(
 ) -> list[Ghost]:
     """One future as ghosts of full weight. recent: in a sequence that does not depend on chance."""
     drawn_from = [one for one in recent if now_s - parameters.places_s < one.placed_at_s <= now_s]
-    counted = sum(now_s - parameters.window_s < one.placed_at_s for one in drawn_from)
-    expected = counted * parameters.horizon_s / parameters.window_s
-    number = int(random.poisson(expected))
+    number = int(random.poisson(expected_orders(recent, now_s, parameters))) if drawn_from else 0
     placed_s = now_s + random.uniform(0.0, parameters.horizon_s, number)
     which = random.integers(len(drawn_from), size=number) if number else ()
     return [

@@ -19,10 +19,11 @@ import numpy as np
 
 from dispatch.ghosts import Ghost, foresee
 from dispatch.instance import build
+from dispatch.parameters import ScenarioParameters
 from dispatch.readout import read_out
 from dispatch.result import Held, HeldReason, Plan, Route, Trip
 from dispatch.route_search import Meant, improve_routes, random_state, start_routes
-from dispatch.scenarios import sample_future
+from dispatch.scenarios import expected_orders, sample_future
 from dispatch.snapshot import CurrentTrip, Rider, Snapshot
 from dispatch.travel import FloatArray
 
@@ -74,12 +75,14 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
     swaps = _swaps(kernel, snapshot, first, futures(parameters.proposing), until_s)
     if not swaps:
         return first
-    valued = futures(parameters.valuing)
-    kept = _costs(kernel, _commit(snapshot, first.trips, first.routes), valued, swaps, until_s)
+    orders = len(snapshot.orders) + expected_orders(recent, snapshot.now_s, parameters)
+    swaps, number = _affordable(swaps, parameters, orders)
+    valued = futures(number)
+    kept = _costs(kernel, _commit(snapshot, first.trips, first.routes), valued, until_s)
     better: list[tuple[float, _Swap]] = []
     for swap in swaps:
         world = _commit(snapshot, _swapped(first.trips, [swap]), swap.source.routes)
-        costs = _costs(kernel, world, valued, swaps, until_s)
+        costs = _costs(kernel, world, valued, until_s)
         if _over(until_s):
             return first
         gain = float(np.mean(kept - costs))
@@ -116,12 +119,9 @@ def _swaps(
         instance = build(snapshot, future)
         state = random_state(snapshot.seed + 1 + number)
         routes = start_routes(kernel, instance, meant, state)
-        rounds = _rounds(
-            instance.count,
-            parameters.proposing_rounds,
-            parameters.most_proposing_rounds // len(futures),
-            parameters.least_rounds,
-        )
+        most = parameters.most_proposing_rounds // (len(futures) * instance.count)
+        wanted = max(parameters.least_rounds, round(parameters.proposing_rounds * instance.count))
+        rounds = max(1, min(most, wanted))
         routes, _ = improve_routes(kernel, instance, routes, state, rounds, until_s)
         other = read_out(kernel, instance, routes, 0.0, rounds)
         for removed, added in _differences(first.trips, other.trips):
@@ -132,9 +132,14 @@ def _swaps(
     return [swap for _votes, swap in ranked[: parameters.most_swaps]]
 
 
-def _rounds(orders: int, each: float, most: float, least: int) -> int:
-    """Ruins for so many orders; most: rounds times orders, which bounds even the least."""
-    return max(1, min(max(least, round(each * orders)), int(most / max(1, orders))))
+def _affordable(
+    swaps: list[_Swap], parameters: ScenarioParameters, orders: float
+) -> tuple[list[_Swap], int]:
+    """Swaps that can be valued under ``least_valuing`` futures, and under how many they are."""
+    plans = int(parameters.most_valued_orders / max(1.0, orders))
+    swaps = swaps[: max(1, plans // parameters.least_valuing - 1)]
+    futures = plans // (len(swaps) + 1)
+    return swaps, min(parameters.valuing, max(parameters.least_valuing, futures))
 
 
 def _key(trip: Trip) -> _Key:
@@ -235,12 +240,10 @@ def _costs(
     kernel: ModuleType,
     committed: _Committed,
     futures: Sequence[Sequence[Ghost]],
-    swaps: Sequence[_Swap],
     until_s: float,
 ) -> FloatArray:
     """Cost seconds of the best plan found under each future; shape (futures,)."""
     parameters = committed.after.parameters.scenarios
-    most = parameters.most_valuing_rounds / (len(futures) * (len(swaps) + 1))
     costs = np.zeros(len(futures))
     for number, future in enumerate(futures):
         if _over(until_s):
@@ -249,7 +252,7 @@ def _costs(
         # The same random numbers for each swap, so that they differ by what was committed.
         state = random_state(number)
         routes = start_routes(kernel, instance, committed.meant, state)
-        rounds = _rounds(instance.count, parameters.valuing_rounds, most, parameters.least_rounds)
+        rounds = max(parameters.least_rounds, round(parameters.valuing_rounds * instance.count))
         routes, _ = improve_routes(kernel, instance, routes, state, rounds, until_s)
         costs[number] = kernel.objective(instance.world, routes)
     return costs

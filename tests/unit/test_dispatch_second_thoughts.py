@@ -89,6 +89,13 @@ def test_first_plan_stands_when_time_is_up() -> None:
     assert riders_of(reconsider(load_kernel(), world, first, np.inf)) == ["beyond"]
 
 
+def test_however_many_orders_one_swap_is_valued() -> None:
+    """What may be planned bounds swaps and futures, down to one swap under the fewest futures."""
+    least = replace(THINKING.scenarios, most_valued_orders=0)
+    world = one_order_and_a_busy_store(replace(THINKING, scenarios=least))
+    assert riders_of(plan(world)) == ["beyond"]
+
+
 def test_same_question_gets_the_same_second_thoughts() -> None:
     """The futures are drawn from the snapshot's seed and moment, whatever was asked before."""
     world = two_orders_and_a_rider_who_comes(THINKING)
