@@ -14,9 +14,10 @@ Legs = NDArray[np.float32]
 class World(NamedTuple):
     """What does not change while the search runs: n orders, m riders, s stores; seconds.
 
-    store, ready, earliest, promised, weight, late, price: per order; ``earliest`` is the delivery
-    that no dispatcher could beat, ``weight`` scales all its cost (1, or less for a ghost),
-    ``late`` the price of a late second, ``price`` that of leaving it out altogether.
+    store, ready, placed, earliest, promised, weight, late, price: per order; nobody sets out for
+    it before ``placed`` (no bound but for ghosts), ``earliest`` is the delivery that no dispatcher
+    could beat, ``weight`` scales all its cost (1, or less for a ghost), ``late`` the price of a
+    late second, ``price`` that of leaving it out altogether.
     loads (n, 3): grams, millilitres, cash. ghost: 1 for an order that nobody placed yet;
     aboard: 1 for one on a current trip.
     half: half a pickup service per store. leave, end, factor: per rider, when he can set out, the
@@ -35,6 +36,7 @@ class World(NamedTuple):
     ride_weight: float
     store: Ints
     ready: Floats
+    placed: Floats
     earliest: Floats
     promised: Floats
     weight: Floats

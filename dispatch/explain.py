@@ -82,7 +82,7 @@ HELD_SENTENCES: Final[Mapping[HeldReason, str]] = {
     HeldReason.NOT_READY: "The goods are not packed in time for a rider who sets out now.",
     HeldReason.RIDER_BUSY: "The best rider is still delivering, and waiting costs nothing.",
     HeldReason.JOINS_TRIP: "It is to join a trip not collected yet; a better place may turn up.",
-    HeldReason.KEPT_BACK: "Its rider is worth more to an order that will likely come first.",
+    HeldReason.KEPT_BACK: "A rider could take it now, but waiting likely costs all customers less.",
 }
 
 UNASSIGNED_SENTENCES: Final[Mapping[UnassignedReason, tuple[str, str]]] = {

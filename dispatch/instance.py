@@ -1,7 +1,8 @@
 """From a snapshot and its ghosts to the arrays of the rolling plan."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,23 @@ def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
     )
 
 
+def with_riders(instance: Instance, riders: Mapping[str, Rider]) -> Instance:
+    """The same orders, when riders have got some of them, or set out later: their rows stay.
+
+    riders: by id, those of the instance with other trips, times and nothing else changed.
+    """
+    changed = tuple(riders[one.rider_id] for one in instance.riders)
+    row_of = {one.order_id: row for row, one in enumerate(instance.orders)}
+    rows = [row_of[one] for rider in changed if rider.trip for one in rider.trip.order_ids]
+    aboard, loads = instance.world.aboard.copy(), instance.world.loads.copy()
+    aboard[rows] = 1
+    loads[rows, 2] = 0.0
+    world = instance.world._replace(
+        aboard=aboard, loads=loads, **_riding(instance.snapshot, changed)
+    )
+    return replace(instance, world=world, riders=changed)
+
+
 def _world(
     snapshot: Snapshot,
     orders: Sequence[Order],
@@ -96,8 +114,6 @@ def _world(
     ghost[known:] = 1
     aboard[opened:known] = 1
     loads, capacity = _loads(orders, opened, n), _capacity(parameters, riders)
-    answered_s = snapshot.now_s + parameters.offers.response_s
-    leave = [max(answered_s, one.free_at_s, one.shift_start_s) for one in riders]
     return World(
         now=float(snapshot.now_s),
         service=float(snapshot.dropoff_service_s),
@@ -106,6 +122,7 @@ def _world(
         ride_weight=float(parameters.rolling.riding_weight),
         store=store,
         ready=ready,
+        placed=np.array([-np.inf] * known + [one.placed_at_s for one in ghosts]),
         earliest=earliest,
         promised=promised,
         weight=weight,
@@ -115,13 +132,9 @@ def _world(
         ghost=ghost,
         aboard=aboard,
         half=half,
-        leave=np.array(leave, np.float64),
         end=np.array([one.shift_end_s for one in riders], np.float64),
         factor=np.array([one.travel_factor for one in riders], np.float64),
         capacity=capacity,
-        fixed=np.array([len(one.trip.order_ids) if one.trip else 0 for one in riders], np.int32),
-        arrives=np.array([one.trip.arrives_at_s if one.trip else 0.0 for one in riders]),
-        grows=np.array([one.trip is not None and one.trip.may_add for one in riders], np.uint8),
         allowed=_allowed(snapshot, orders, opened, ghosts, riders, loads, capacity),
         start_store=between(rider_place[:, None], store_place[None, :]).astype(np.float32),
         # By store, for the search asks for the way of many orders to one store.
@@ -130,7 +143,20 @@ def _world(
         store_store=between(store_place[:, None], store_place[None, :]).astype(np.float32),
         direct=direct,
         first=_first(snapshot, riders, stores),
+        **_riding(snapshot, riders),
     )
+
+
+def _riding(snapshot: Snapshot, riders: Sequence[Rider]) -> dict[str, Any]:
+    """What changes about riders with a trip that they get; each of shape (m,)."""
+    answered_s = snapshot.now_s + snapshot.parameters.offers.response_s
+    leave = [max(answered_s, one.free_at_s, one.shift_start_s) for one in riders]
+    return {
+        "leave": np.array(leave, np.float64),
+        "fixed": np.array([len(one.trip.order_ids) if one.trip else 0 for one in riders], np.int32),
+        "arrives": np.array([one.trip.arrives_at_s if one.trip else 0.0 for one in riders]),
+        "grows": np.array([one.trip is not None and one.trip.may_add for one in riders], np.uint8),
+    }
 
 
 def _loads(orders: Sequence[Order], opened: int, rows: int) -> Floats:

@@ -81,7 +81,10 @@ def schedule(w: World, s: Routes, r: int) -> float:
             door = w.arrives[r]
         else:
             leg = f * (w.start_store[r, store] if prev < 0 else w.store_order[store, prev])
-            door = t + leg
+            placed = np.inf
+            for j in range(k, e):
+                placed = min(placed, w.placed[s.order[r, j]])
+            door = max(t, placed) + leg
             total += w.ride_weight * leg
         if prev < 0:
             total += w.first[r, store]
@@ -123,11 +126,13 @@ def _tail(w: World, s: Routes, r: int, k: int, t: float, prev: int, limit: float
         delta -= w.first[r, store]
     while k < n:
         store = w.store[s.order[r, k]]
-        pickup = max(t + f * w.store_order[store, prev] + w.half[store], w.now)
+        ready, placed = w.now, np.inf
         e = k
         while e < n and (e == k or s.head[r, e] == 0):
-            pickup = max(pickup, w.ready[s.order[r, e]])
+            ready = max(ready, w.ready[s.order[r, e]])
+            placed = min(placed, w.placed[s.order[r, e]])
             e += 1
+        pickup = max(max(t, placed) + f * w.store_order[store, prev] + w.half[store], ready)
         if pickup > w.end[r]:
             return np.inf
         shift = pickup - s.pick[r, k]
@@ -151,7 +156,7 @@ def _alone(w: World, s: Routes, r: int, k: int, t: float, prev: int, o: int, lim
     f = w.factor[r]
     half = w.half[store]
     leg = f * (w.start_store[r, store] if prev < 0 else w.store_order[store, prev])
-    pickup = max(t + leg + half, w.now, w.ready[o])
+    pickup = max(max(t, w.placed[o]) + leg + half, w.now, w.ready[o])
     if pickup > w.end[r]:
         return np.inf
     at = pickup + half + f * w.direct[o] + w.service / 2
@@ -244,11 +249,11 @@ def cheapest(
         last = s.last[r]
         if last < 0:
             leg = f * w.start_store[r, store]
-            t = w.leave[r] + leg
+            t = max(w.leave[r], w.placed[o]) + leg
             cost = w.first[r, store] + 0.0
         else:
             leg = f * w.store_order[store, last]
-            t = s.free[r] + leg
+            t = max(s.free[r], w.placed[o]) + leg
             cost = 0.0
         pickup = max(t + w.half[store], w.now, w.ready[o])
         if pickup > w.end[r]:
@@ -366,6 +371,12 @@ def shorten(w: World, s: Routes, r: int) -> None:
         if w.aboard[s.order[r, p]] == 1:
             return
         take_out(s, r, p)
+
+
+@compiled
+def shorten_all(w: World, s: Routes) -> None:
+    for r in range(s.size.size):
+        shorten(w, s, r)
 
 
 @compiled

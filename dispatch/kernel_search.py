@@ -7,7 +7,7 @@ Importing this module imports numba.
 
 import numpy as np
 
-from dispatch.arrays import Flags, Routes, Scratch, World
+from dispatch.arrays import Flags, Ints, Routes, Scratch, World
 from dispatch.kernel import (
     State,
     below,
@@ -43,12 +43,12 @@ def _near(w: World, seed: int, o: int) -> float:
 
 
 @inlined
-def _seed(w: World, s: Routes, movable: Flags, state: State) -> int:
-    """An order around which to ruin: one that may move, and no ghost that is on no route."""
-    seed = below(state, s.owner.size)
+def _seed(w: World, s: Routes, seeds: Ints, state: State) -> int:
+    """An order around which to ruin: one of ``seeds``, and no ghost that is on no route."""
+    seed = int(seeds[below(state, seeds.size)])
     tries = 0
-    while (movable[seed] == 0 or (w.ghost[seed] == 1 and s.owner[seed] < 0)) and tries < 50:
-        seed = below(state, s.owner.size)
+    while w.ghost[seed] == 1 and s.owner[seed] < 0 and tries < 50:
+        seed = int(seeds[below(state, seeds.size)])
         tries += 1
     return seed
 
@@ -178,6 +178,7 @@ def improve(
     spare: Routes,
     z: Scratch,
     movable: Flags,
+    seeds: Ints,
     state: State,
     hot: float,
     cold: float,
@@ -190,8 +191,9 @@ def improve(
     """Iterations ``begin`` to ``stop`` of ``total``; ``best`` ends no worse than it was.
 
     s: current solution, best: best known, spare: scratch of the same shape. movable (n,): 1 for
-    orders that may move between riders. hot, cold: first and last temperature in cost seconds.
-    mean_out: orders removed a time on average; longest: of one rider. Returns the best objective.
+    orders that may move between riders; seeds: rows around which to ruin. hot, cold: first and last
+    temperature in cost seconds. mean_out: orders removed a time on average; longest: of one rider.
+    Returns the best objective.
     """
     m = s.size.size
     here, least = objective(w, s), objective(w, best)
@@ -200,7 +202,7 @@ def improve(
         z.ruined[r] = -1
     for iteration in range(begin, stop):
         heat = hot * (cold / hot) ** (iteration / total)
-        seed = _seed(w, s, movable, state)
+        seed = _seed(w, s, seeds, state)
         wanted = 1 + below(state, int(2 * mean_out) - 1)
         outs, touches = _ruin(w, s, spare, z, movable, state, seed, iteration, wanted, longest)
         outs = _add_left(w, s, z, movable, state, outs)

@@ -300,24 +300,33 @@ class ScenarioParameters:
     horizon_s: float = 1800.0
     window_s: float = 1800.0
     places_s: float = 3600.0
-    # Other commitments that are valued, those that most futures propose first. Where there are many
-    # orders there are fewer of them and fewer futures: together so many orders are planned.
+    # Other commitments that are valued, those that most futures propose first.
     most_swaps: int = 8
     least_valuing: int = 6
-    most_valued_orders: int = 12_000
-    # Ruins for each order when a future proposes, and when a commitment is valued under one:
-    # 3 score as 10 do. The bound is of rounds times orders, over all that propose.
+    # Ruins for each order when a future proposes, and when the rest is planned under one; ruins
+    # around a swap when it is valued under one.
     proposing_rounds: float = 30.0
     valuing_rounds: float = 3.0
     least_rounds: int = 100
+    swap_rounds: int = 60
+    # Bounds of rounds times orders, of all futures that propose, and of all that value: where there
+    # are many orders, fewer swaps are valued under fewer futures.
     most_proposing_rounds: int = 1_200_000
+    most_valuing_rounds: int = 2_600_000
 
     def __post_init__(self) -> None:
         _require(
-            min(self.proposing, self.least_valuing, self.most_swaps, self.least_rounds) >= 1
+            min(
+                self.proposing,
+                self.least_valuing,
+                self.most_swaps,
+                self.least_rounds,
+                self.swap_rounds,
+            )
+            >= 1
             and self.valuing >= self.least_valuing,
-            "proposing, least_valuing, most_swaps and least_rounds must be at least 1, and valuing"
-            " no less than least_valuing",
+            "proposing, least_valuing, most_swaps, least_rounds and swap_rounds must be at least 1,"
+            " and valuing no less than least_valuing",
         )
         _require(self.window_s > 0, "window_s must be positive")
         _require(
@@ -327,7 +336,7 @@ class ScenarioParameters:
                 self.proposing_rounds,
                 self.valuing_rounds,
                 self.most_proposing_rounds,
-                self.most_valued_orders,
+                self.most_valuing_rounds,
             )
             >= 0,
             "scenarios must not be negative",

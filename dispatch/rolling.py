@@ -6,8 +6,8 @@
 3. Ruin and recreate improves them (`dispatch.kernel_search`).
 4. A trip is committed only when it must leave before the next decision; until then everything may
    change (`dispatch.readout`).
-5. What is to be committed is compared with what other futures would commit, over sampled demand
-   (`dispatch.second_thoughts`).
+5. With ``scenarios.enabled``, what is to be committed is compared with what other futures would
+   commit, over sampled demand (`dispatch.second_thoughts`).
 
 The kernel is imported, and by that compiled or loaded from its cache, with the first plan or by
 `warm_up`; nothing else here needs it.
@@ -94,7 +94,9 @@ def _first_plan(kernel: ModuleType, snapshot: Snapshot, fallback: Plan, until_s:
             started = warm
     solver = snapshot.parameters.solver
     if solver not in (Solver.PACKING, Solver.ROUTING):
+        # Where only ghosts are left there is nothing to decide.
         total = rounds_for(snapshot.parameters.rolling, instance.count)
+        total = total if instance.open_count else 0
         routes, rounds = improve_routes(kernel, instance, started, state, total, until_s)
     else:
         meant = propose(instance, solver, until_s - perf_counter())

@@ -5,6 +5,7 @@ handed in, so that importing this module compiles nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 from time import perf_counter
 from types import ModuleType
@@ -12,7 +13,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from dispatch.arrays import Routes, empty_routes, scratch
+from dispatch.arrays import Ints, Routes, empty_routes, scratch
 from dispatch.instance import Instance
 from dispatch.parameters import RollingParameters
 
@@ -72,13 +73,75 @@ def start_routes(
             rows = [o for o in rows if routes.owner[o] < 0 and world.allowed[o, column]]
             if routes.size[column] + len(rows) < width and _one_store(world.store[rows]):
                 _lay(routes, column, rows)
-    for column in range(len(instance.riders)):
-        kernel.shorten(world, routes, column)
+    kernel.shorten_all(world, routes)
     left = np.flatnonzero(routes.owner < 0)
     left = left[np.lexsort((left, world.ready[left], world.ghost[left]))]
     kernel.fill(world, routes, left[left < instance.open_count].astype(np.int32), state)
     kernel.fill(world, routes, left[left >= len(instance.orders)].astype(np.int32), state)
     return routes
+
+
+def add_ghosts(kernel: ModuleType, instance: Instance, known: Routes, state: State) -> Routes:
+    """Routes of the known orders, which stay as they are, with the ghosts inserted greedily."""
+    routes = empty_routes(instance.count, *known.order.shape)
+    kernel.copy(known, routes)
+    count = len(instance.orders)
+    rows = count + np.argsort(instance.world.ready[count:], kind="stable")
+    kernel.fill(instance.world, routes, rows.astype(np.int32), state)
+    return routes
+
+
+def exchange(
+    kernel: ModuleType, before: Instance, after: Instance, columns: Iterable[int], routes: Routes
+) -> tuple[Routes, Ints]:
+    """Routes of ``before`` made to fit ``after``, where other orders are on current trips.
+
+    columns: the riders whose current trips differ. Those come first, the rest of their routes
+    follows as far as it can, what is on no route then is inserted greedily. Also returns the riders
+    whose routes were laid anew.
+    """
+    world = after.world
+    laid = empty_routes(after.count, *routes.order.shape)
+    kernel.copy(routes, laid)
+    row_of = {one.order_id: row for row, one in enumerate(after.orders)}
+    current = {
+        column: [row_of[one] for one in trip.order_ids]
+        for column, rider in enumerate(after.riders)
+        if (trip := rider.trip) is not None
+    }
+    owners = {int(routes.owner[row]) for column in columns for row in current.get(column, ())}
+    again = np.array(sorted({*columns, *owners} - {-1}), np.int32)
+    was_on = np.flatnonzero(np.isin(laid.owner, again))
+    laid.owner[was_on] = -1
+    laid.size[again] = 0
+    for column in again.tolist():
+        trips = trips_of(routes, column)
+        first = trips.pop(0) if trips and before.world.fixed[column] else []
+        aboard = current.get(column, [])
+        # What was to join the trip joins it still.
+        joins = [row for row in first if not world.aboard[row] or row in aboard]
+        grows = bool(world.grows[column]) and set(aboard) <= set(joins)
+        _lay(laid, column, joins if aboard and grows else aboard)
+        for rows in trips:
+            _lay(laid, column, [row for row in rows if not world.aboard[row]])
+        kernel.shorten(world, laid, column)
+    lost = was_on[laid.owner[was_on] < 0]
+    lost = lost[np.lexsort((lost, world.ready[lost], world.ghost[lost]))]
+    kernel.fill(world, laid, lost.astype(np.int32), random_state(0))
+    return laid, again
+
+
+def trips_of(routes: Routes, column: int) -> list[list[int]]:
+    """Rows of each trip of a route."""
+    size = int(routes.size[column])
+    heads = [at for at in range(size) if routes.head[column, at]]
+    rows = routes.order[column, :size].tolist()
+    return [rows[begin:end] for begin, end in pairwise([*heads, size])]
+
+
+def is_over(until_s: float) -> bool:
+    """Whether a deadline, by `time.perf_counter`, has passed."""
+    return isfinite(until_s) and perf_counter() >= until_s
 
 
 def _free(instance: Instance, routes: Routes, row: int, column: int) -> bool:
@@ -108,31 +171,35 @@ def improve_routes(
     state: State,
     rounds: int,
     until_s: float,
+    *,
+    near: Ints | None = None,
 ) -> tuple[Routes, int]:
     """The best routes found in so many rounds, and how many were made; ``routes`` is used up.
 
-    until_s: when to stop at the latest, by `time.perf_counter`.
+    until_s: when to stop at the latest, by `time.perf_counter`. near: rows around which alone to
+    look, and without melting what is far from them; all that may move if not given.
     """
     world, parameters = instance.world, instance.snapshot.parameters.rolling
+    movable = 1 - world.aboard
+    seeds = np.flatnonzero(movable).astype(np.int32) if near is None else near
+    hot_s = parameters.hot_s if near is None else parameters.cold_s
     riders, width = routes.order.shape
     best = empty_routes(instance.count, riders, width)
     kernel.copy(routes, best)
-    if not instance.open_count or not riders:
+    if not seeds.size or not riders:
         return best, 0
     spare = empty_routes(instance.count, riders, width)
     memory = scratch(instance.count, riders)
-    movable = np.ones(instance.count, np.uint8)
-    movable[instance.open_count : len(instance.orders)] = 0
     from dispatch import kernel_search as search
 
     done = 0
     while done < rounds:
-        if isfinite(until_s) and perf_counter() >= until_s:
+        if is_over(until_s):
             break
         stop = min(rounds, done + CHUNK)
         search.improve(
-            world, routes, best, spare, memory, movable, state, parameters.hot_s,
-            parameters.cold_s, done, stop, rounds, parameters.removed, parameters.longest_string,
+            world, routes, best, spare, memory, movable, seeds, state, hot_s, parameters.cold_s,
+            done, stop, rounds, parameters.removed, parameters.longest_string,
         )  # fmt: skip
         done = stop
     return best, done

@@ -11,8 +11,6 @@ propose; votes among the same futures (their consensus algorithm) gained nothing
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
-from time import perf_counter
 from types import ModuleType
 
 import numpy as np
@@ -21,11 +19,11 @@ from dispatch.ghosts import Ghost, foresee
 from dispatch.instance import build
 from dispatch.parameters import ScenarioParameters
 from dispatch.readout import read_out
-from dispatch.result import Held, HeldReason, Plan, Route, Trip
-from dispatch.route_search import Meant, improve_routes, random_state, start_routes
+from dispatch.result import Held, HeldReason, Plan, Trip
+from dispatch.route_search import Meant, improve_routes, is_over, random_state, start_routes
 from dispatch.scenarios import expected_orders, sample_future
-from dispatch.snapshot import CurrentTrip, Rider, Snapshot
-from dispatch.travel import FloatArray
+from dispatch.snapshot import Snapshot
+from dispatch.valuing import Valuer, riders_after
 
 # Rider and orders of a trip.
 _Key = tuple[str, frozenset[str]]
@@ -46,14 +44,6 @@ class _Swap:
     def tags(self) -> frozenset[tuple[str, str]]:
         """Riders and orders that it is about."""
         return frozenset(tag for trip in (*self.removed, *self.added) for tag in _tags(trip))
-
-
-@dataclass(frozen=True, slots=True)
-class _Committed:
-    """The world once ``trips`` are committed, and what is meant to follow."""
-
-    after: Snapshot
-    meant: Meant
 
 
 def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: float) -> Plan:
@@ -77,29 +67,22 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
         return first
     orders = len(snapshot.orders) + expected_orders(recent, snapshot.now_s, parameters)
     swaps, number = _affordable(swaps, parameters, orders)
-    valued = futures(number)
-    kept = _costs(kernel, _commit(snapshot, first.trips, first.routes), valued, until_s)
+    valuer = Valuer(kernel, snapshot, first, futures(number), until_s)
     better: list[tuple[float, _Swap]] = []
     for swap in swaps:
-        world = _commit(snapshot, _swapped(first.trips, [swap]), swap.source.routes)
-        costs = _costs(kernel, world, valued, until_s)
-        if _over(until_s):
+        saves = valuer.saves(_swapped(first.trips, [swap]))
+        if is_over(until_s):
             return first
-        gain = float(np.mean(kept - costs))
-        if gain > 0.0:
-            better.append((gain, swap))
+        if saves > 0.0:
+            better.append((saves, swap))
     if not better:
         return first
     better.sort(key=lambda one: -one[0])
     taken: list[_Swap] = []
-    for _gain, swap in better:
+    for _saves, swap in better:
         if not any(swap.tags & other.tags for other in taken):
             taken.append(swap)
     return _read_out(kernel, snapshot, first, taken)
-
-
-def _over(until_s: float) -> bool:
-    return isfinite(until_s) and perf_counter() >= until_s
 
 
 def _swaps(
@@ -112,9 +95,9 @@ def _swaps(
     """Where plans for other futures would commit otherwise; what most of them propose first."""
     parameters = snapshot.parameters.scenarios
     found: dict[tuple[frozenset[_Key], frozenset[_Key]], tuple[int, _Swap]] = {}
-    meant = {one.rider_id: one.trips for one in first.routes}
+    meant = _meant(first)
     for number, future in enumerate(futures):
-        if _over(until_s):
+        if is_over(until_s):
             break
         instance = build(snapshot, future)
         state = random_state(snapshot.seed + 1 + number)
@@ -136,9 +119,11 @@ def _affordable(
     swaps: list[_Swap], parameters: ScenarioParameters, orders: float
 ) -> tuple[list[_Swap], int]:
     """Swaps that can be valued under ``least_valuing`` futures, and under how many they are."""
-    plans = int(parameters.most_valued_orders / max(1.0, orders))
-    swaps = swaps[: max(1, plans // parameters.least_valuing - 1)]
-    futures = plans // (len(swaps) + 1)
+    rounds = parameters.most_valuing_rounds / max(1.0, orders)
+    each = max(parameters.least_rounds, parameters.valuing_rounds * orders)
+    most = (rounds / parameters.least_valuing - each) / (2 * parameters.swap_rounds)
+    swaps = swaps[: max(1, int(most))]
+    futures = int(rounds / (each + 2 * parameters.swap_rounds * len(swaps)))
     return swaps, min(parameters.valuing, max(parameters.least_valuing, futures))
 
 
@@ -177,99 +162,31 @@ def _swapped(trips: Sequence[Trip], swaps: Iterable[_Swap]) -> tuple[Trip, ...]:
     return (*kept, *(trip for swap in swaps for trip in swap.added))
 
 
-def _commit(
-    snapshot: Snapshot, trips: Sequence[Trip], routes: Iterable[Route], *, may_grow: bool = True
-) -> _Committed:
-    """The snapshot in which ``trips`` are ridden and nobody else sets out before the next decision.
-
-    routes: what the plan behind them means to do; what is committed is taken out of it, and so is
-    what belongs to its own future. may_grow: whether ``trips`` may be added to until their pickup.
-    """
-    parameters = snapshot.parameters
-    soon_s = snapshot.now_s + max(snapshot.epoch_s, 1.0)
-    trip_of = {one.rider_id: one for one in trips}
-    taken = {order_id for one in trips for order_id in one.order_ids}
-    early_s = parameters.commitment.slack_s + parameters.offers.response_s
-    likely_s = {
-        one.order_id: one.ready_at_s - parameters.commitment.spread_factor * one.ready_spread_s
-        for one in (*snapshot.orders, *snapshot.trip_orders)
-    }
-    half_s = {one.store_id: one.pickup_service_s / 2 for one in snapshot.stores}
-
-    def handover_s(trip: CurrentTrip) -> float:
-        door_s = trip.arrives_at_s + half_s[trip.store_id]
-        return max(door_s, *(likely_s[one] for one in trip.order_ids)) - early_s
-
-    def later(rider: Rider) -> Rider:
-        trip = trip_of.get(rider.rider_id)
-        if trip is not None:
-            aboard = CurrentTrip(
-                store_id=trip.store_id,
-                order_ids=trip.order_ids,
-                arrives_at_s=trip.stops[0].planned_arrival_s,
-                may_add=may_grow,
-            )
-        elif rider.trip is not None:
-            aboard = rider.trip
-        else:
-            return replace(rider, free_at_s=max(rider.free_at_s, soon_s))
-        may_add = aboard.may_add and handover_s(aboard) > soon_s
-        return replace(rider, trip=replace(aboard, may_add=may_add))
-
-    after = replace(
-        snapshot,
-        riders=tuple(map(later, snapshot.riders)),
-        orders=tuple(one for one in snapshot.orders if one.order_id not in taken),
-        trip_orders=(
-            *snapshot.trip_orders,
-            *(one for one in snapshot.orders if one.order_id in taken),
-        ),
-        previous=None,
-    )
-    open_ids = {one.order_id for one in after.orders}
-    meant = {
-        one.rider_id: tuple(
-            left for trip in one.trips if (left := tuple(o for o in trip if o in open_ids))
-        )
-        for one in routes
-    }
-    return _Committed(after, meant)
-
-
-def _costs(
-    kernel: ModuleType,
-    committed: _Committed,
-    futures: Sequence[Sequence[Ghost]],
-    until_s: float,
-) -> FloatArray:
-    """Cost seconds of the best plan found under each future; shape (futures,)."""
-    parameters = committed.after.parameters.scenarios
-    costs = np.zeros(len(futures))
-    for number, future in enumerate(futures):
-        if _over(until_s):
-            break
-        instance = build(committed.after, future)
-        # The same random numbers for each swap, so that they differ by what was committed.
-        state = random_state(number)
-        routes = start_routes(kernel, instance, committed.meant, state)
-        rounds = max(parameters.least_rounds, round(parameters.valuing_rounds * instance.count))
-        routes, _ = improve_routes(kernel, instance, routes, state, rounds, until_s)
-        costs[number] = kernel.objective(instance.world, routes)
-    return costs
+def _meant(source: Plan) -> Meant:
+    return {one.rider_id: one.trips for one in source.routes}
 
 
 def _read_out(kernel: ModuleType, snapshot: Snapshot, first: Plan, taken: Sequence[_Swap]) -> Plan:
     """The plan that commits the first one's trips with ``taken``, and holds all the rest."""
     trips = _swapped(first.trips, taken)
-    committed = _commit(snapshot, trips, taken[0].source.routes, may_grow=False)
-    ghosts = foresee(snapshot.recent, snapshot.now_s, snapshot.parameters.ghosts)
-    instance = build(committed.after, ghosts)
-    routes = start_routes(kernel, instance, committed.meant, random_state(snapshot.seed))
+    going = {order_id for one in trips for order_id in one.order_ids}
+    after = replace(
+        snapshot,
+        riders=tuple(riders_after(snapshot, trips, may_grow=False).values()),
+        orders=tuple(one for one in snapshot.orders if one.order_id not in going),
+        trip_orders=(
+            *snapshot.trip_orders,
+            *(one for one in snapshot.orders if one.order_id in going),
+        ),
+    )
+    instance = build(after, foresee(snapshot.recent, snapshot.now_s, snapshot.parameters.ghosts))
+    meant = _meant(taken[0].source)
+    routes = start_routes(kernel, instance, meant, random_state(snapshot.seed))
     rest = read_out(kernel, instance, routes, 0.0, first.statistics.rounds)
     due = {order_id for trip in first.trips for order_id in trip.order_ids}
     return replace(
         rest,
-        trips=trips,
+        trips=(*trips, *rest.trips),
         held=tuple(_kept_back(one) if one.order_id in due else one for one in rest.held),
         statistics=replace(
             first.statistics,
