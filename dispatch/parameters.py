@@ -306,13 +306,13 @@ class ScenarioParameters:
     # Ruins for each order when a future proposes, and when the rest is planned under one; ruins
     # around a swap when it is valued under one.
     proposing_rounds: float = 30.0
-    valuing_rounds: float = 3.0
-    least_rounds: int = 100
-    swap_rounds: int = 60
+    valuing_rounds: float = 1.0
+    least_rounds: int = 60
+    swap_rounds: int = 20
     # Bounds of rounds times orders, of all futures that propose, and of all that value: where there
     # are many orders, fewer swaps are valued under fewer futures.
-    most_proposing_rounds: int = 1_200_000
-    most_valuing_rounds: int = 2_600_000
+    most_proposing_rounds: int = 600_000
+    most_valuing_rounds: int = 800_000
 
     def __post_init__(self) -> None:
         _require(

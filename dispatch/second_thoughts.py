@@ -50,8 +50,8 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
     """``first``, or it with those swaps that cost less over the sampled futures.
 
     A plan that commits nothing is left alone: what costs nothing to decide later is decided later.
-    The same snapshot gets the same answer as long as no deadline ends the comparison: then
-    ``first`` stands. until_s: by `time.perf_counter`.
+    The same snapshot gets the same answer unless ``until_s``, by `time.perf_counter`, ends the
+    comparison; then what had been valued by that time counts.
     """
     parameters = snapshot.parameters.scenarios
     if not first.trips:
@@ -72,7 +72,7 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
     for swap in swaps:
         saves = valuer.saves(_swapped(first.trips, [swap]))
         if is_over(until_s):
-            return first
+            break
         if saves > 0.0:
             better.append((saves, swap))
     if not better:

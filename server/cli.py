@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -306,15 +307,19 @@ def plan(
         int | None, typer.Option(min=1, help="Rounds of the search an answer.")
     ] = None,
     solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
+    deadline: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Seconds an answer; 0.8, and none with --iterations."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A parameter as group.parameter=value; repeatable."),
     ] = None,
 ) -> None:
-    """The dispatch engine alone; the same seed and iterations give the same answers."""
+    """The dispatch engine alone; a seed gives the same answers unless the deadline ends one."""
     from dispatch.overrides import parse_overrides, with_overrides
     from dispatch.parameters import Solver
-    from dispatch.stdio import feed_parameters, run_stdio
+    from dispatch.stdio import FEED_DEADLINE_S, feed_parameters, run_stdio
 
     assert stdio
     if solver not in set(Solver):
@@ -324,7 +329,9 @@ def plan(
         parameters = with_overrides(parameters, parse_overrides(overrides or ()))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from None
-    run_stdio(sys.stdin, sys.stdout, parameters, seed)
+    if deadline is None:
+        deadline = FEED_DEADLINE_S if iterations is None else math.inf
+    run_stdio(sys.stdin, sys.stdout, parameters, seed, deadline)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dispatch import Plan, Snapshot, plan
 from dispatch.stdio import read_request, run_stdio
 from server.cli import app
 
@@ -63,6 +65,27 @@ def test_command_plans_with_the_parameters_that_are_set() -> None:
         ran = CliRunner().invoke(app, ["plan", "--stdio", *options], input=given)
         assert ran.exit_code == 0, ran.output
         assert len(json.loads(ran.output)["trips"]) == trips
+
+
+@pytest.mark.parametrize(
+    ("options", "deadline_s"),
+    [((), 0.8), (("--iterations", "300"), math.inf), (("--deadline", "2"), 2.0)],
+)
+def test_command_answers_within_a_second_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], deadline_s: float
+) -> None:
+    """A number of rounds means that the answer is to be the same on every machine."""
+    asked: list[float] = []
+
+    def noting(snapshot: Snapshot) -> Plan:
+        asked.append(snapshot.deadline_s)
+        return plan(snapshot)
+
+    monkeypatch.setattr("dispatch.stdio.plan", noting)
+    ran = CliRunner().invoke(app, ["plan", "--stdio", *options], input=json.dumps(REQUEST) + "\n")
+    assert ran.exit_code == 0, ran.output
+    assert len(json.loads(ran.output)["trips"]) == 1
+    assert asked == [deadline_s]
 
 
 def test_command_names_a_parameter_that_does_not_exist() -> None:
