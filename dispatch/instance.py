@@ -42,7 +42,7 @@ class Instance:
         return [one.order_id for one in self.orders] + [one.key for one in self.ghosts]
 
 
-def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
+def build(snapshot: Snapshot, ghosts: Sequence[Ghost] = ()) -> Instance:
     """Everything sorted by id, and as arrays; open orders beyond the horizon are left out."""
     horizon_s = snapshot.now_s + snapshot.parameters.rolling.order_horizon_s
     opened = sorted(
@@ -56,11 +56,50 @@ def build(snapshot: Snapshot, ghosts: Sequence[Ghost]) -> Instance:
     )
     orders = (*opened, *riding)
     stores = tuple(sorted(snapshot.stores, key=lambda one: one.store_id))
-    world = _world(snapshot, orders, len(opened), ghosts, riders, stores)
-    spread_s = tuple(one.ready_spread_s for one in orders) + (0.0,) * len(ghosts)
-    return Instance(
-        snapshot, world, orders, len(opened), tuple(ghosts), tuple(riders), stores, spread_s
+    world = _world(snapshot, orders, len(opened), riders, stores)
+    spread_s = tuple(one.ready_spread_s for one in orders)
+    known = Instance(snapshot, world, orders, len(opened), (), tuple(riders), stores, spread_s)
+    return with_ghosts(known, ghosts) if ghosts else known
+
+
+def with_ghosts(known: Instance, ghosts: Sequence[Ghost]) -> Instance:
+    """An instance that has none, with ``ghosts``: what is of riders, stores and orders stays."""
+    snapshot, world, count = known.snapshot, known.world, len(known.orders)
+    row_of = {one.store_id: row for row, one in enumerate(known.stores)}
+    added = np.array([row_of[one.store_id] for one in ghosts], np.int32)
+    places = [one.place for one in known.orders] + [one.place for one in ghosts]
+    place = np.array(places, np.intp)
+    store_place = np.array([one.place for one in known.stores], np.intp)
+    ready = np.array([one.ready_at_s for one in ghosts], np.float64)
+    weight = np.array([one.weight for one in ghosts], np.float64)
+    direct = snapshot.travel.seconds_between(store_place[added], place[count:]).astype(np.float32)
+    to_stores = snapshot.travel.seconds_between(place[None, count:], store_place[:, None])
+    parameters, size = snapshot.parameters, len(ghosts)
+    dropped = weight * parameters.lateness.delay_weight * parameters.ghosts.unserved_s
+    holds_one = np.broadcast_to(world.capacity[:, 0] >= 1, (size, len(known.riders)))
+    store = np.concatenate([world.store, added])
+    world = world._replace(
+        store=store,
+        ready=np.concatenate([world.ready, ready]),
+        placed=np.concatenate([world.placed, [one.placed_at_s for one in ghosts]]),
+        earliest=np.concatenate(
+            [world.earliest, _earliest(snapshot, ready, world.half[added], direct)]
+        ),
+        promised=np.concatenate([world.promised, np.full(size, np.inf)]),
+        weight=np.concatenate([world.weight, weight]),
+        late=np.concatenate([world.late, np.zeros(size)]),
+        price=np.concatenate([world.price, dropped]),
+        # They weigh nothing, and anybody may bring them.
+        loads=np.concatenate([world.loads, np.zeros((size, 3))]),
+        ghost=np.concatenate([world.ghost, np.ones(size, np.uint8)]),
+        aboard=np.concatenate([world.aboard, np.zeros(size, np.uint8)]),
+        allowed=np.concatenate([world.allowed, holds_one.astype(np.uint8)]),
+        store_order=np.concatenate([world.store_order, to_stores.astype(np.float32)], axis=1),
+        order_order=_more_between_orders(snapshot, world.order_order, store, place),
+        direct=np.concatenate([world.direct, direct]),
     )
+    spread_s = known.spread_s + (0.0,) * size
+    return replace(known, world=world, ghosts=tuple(ghosts), spread_s=spread_s)
 
 
 def with_riders(instance: Instance, riders: Mapping[str, Rider]) -> Instance:
@@ -84,36 +123,30 @@ def _world(
     snapshot: Snapshot,
     orders: Sequence[Order],
     opened: int,
-    ghosts: Sequence[Ghost],
     riders: Sequence[Rider],
     stores: Sequence[Store],
 ) -> World:
+    """All orders that are known, as arrays."""
     parameters, late = snapshot.parameters, snapshot.parameters.lateness
     row_of = {one.store_id: row for row, one in enumerate(stores)}
-    both: tuple[Order | Ghost, ...] = (*orders, *ghosts)
-    known, n = len(orders), len(both)
-    store = np.array([row_of[one.store_id] for one in both], np.int32)
-    place = np.array([one.place for one in both], np.intp)
-    ready = np.array([one.ready_at_s for one in both], np.float64)
+    n = len(orders)
+    store = np.array([row_of[one.store_id] for one in orders], np.int32)
+    place = np.array([one.place for one in orders], np.intp)
+    ready = np.array([one.ready_at_s for one in orders], np.float64)
     half = np.array([one.pickup_service_s / 2 for one in stores], np.float64)
     store_place = np.array([one.place for one in stores], np.intp)
     rider_place = np.array([one.place for one in riders], np.intp)
     between = snapshot.travel.seconds_between
     direct = between(store_place[store], place).astype(np.float32)
-    reachable = np.where(np.isfinite(direct), direct, 0.0)
-    earliest = (
-        np.maximum(ready, snapshot.now_s) + half[store] + reachable + snapshot.dropoff_service_s / 2
+    earliest = _earliest(snapshot, ready, half[store], direct)
+    promised = np.array([one.promised_by_s - late.margin_s for one in orders], np.float64)
+    late_weight = np.array(
+        [late.late_weight * (1 + late.priority_weight * one.priority) for one in orders],
+        np.float64,
     )
-    promised, late_weight, weight = np.full(n, np.inf), np.zeros(n), np.ones(n)
-    promised[:known] = [one.promised_by_s - late.margin_s for one in orders]
-    late_weight[:known] = [
-        late.late_weight * (1 + late.priority_weight * one.priority) for one in orders
-    ]
-    weight[known:] = [one.weight for one in ghosts]
-    ghost, aboard = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
-    ghost[known:] = 1
-    aboard[opened:known] = 1
-    loads, capacity = _loads(orders, opened, n), _capacity(parameters, riders)
+    aboard = np.zeros(n, np.uint8)
+    aboard[opened:] = 1
+    loads, capacity = _loads(orders, opened), _capacity(parameters, riders)
     return World(
         now=float(snapshot.now_s),
         service=float(snapshot.dropoff_service_s),
@@ -122,29 +155,36 @@ def _world(
         ride_weight=float(parameters.rolling.riding_weight),
         store=store,
         ready=ready,
-        placed=np.array([-np.inf] * known + [one.placed_at_s for one in ghosts]),
+        placed=np.full(n, -np.inf),
         earliest=earliest,
         promised=promised,
-        weight=weight,
+        weight=np.ones(n),
         late=late_weight,
-        price=_price(snapshot, orders, ghosts, ready, earliest, promised, late_weight),
+        price=_price(snapshot, ready, earliest, promised, late_weight),
         loads=loads,
-        ghost=ghost,
+        ghost=np.zeros(n, np.uint8),
         aboard=aboard,
         half=half,
         end=np.array([one.shift_end_s for one in riders], np.float64),
         factor=np.array([one.travel_factor for one in riders], np.float64),
         capacity=capacity,
-        allowed=_allowed(snapshot, orders, opened, ghosts, riders, loads, capacity),
+        allowed=_allowed(snapshot, orders, opened, riders, loads, capacity),
         start_store=between(rider_place[:, None], store_place[None, :]).astype(np.float32),
         # By store, for the search asks for the way of many orders to one store.
         store_order=between(place[None, :], store_place[:, None]).astype(np.float32),
-        order_order=_between_orders(snapshot, store, place),
+        order_order=_more_between_orders(snapshot, np.empty((0, 0), np.float32), store, place),
         store_store=between(store_place[:, None], store_place[None, :]).astype(np.float32),
         direct=direct,
         first=_first(snapshot, riders, stores),
         **_riding(snapshot, riders),
     )
+
+
+def _earliest(snapshot: Snapshot, ready: Floats, half: Floats, direct: Legs) -> Floats:
+    """Shape (n,): the deliveries that nobody could beat; a door without a way counts as near."""
+    reachable = np.where(np.isfinite(direct), direct, 0.0)
+    handover = np.maximum(ready, snapshot.now_s) + half
+    return np.asarray(handover + reachable + snapshot.dropoff_service_s / 2)
 
 
 def _riding(snapshot: Snapshot, riders: Sequence[Rider]) -> dict[str, Any]:
@@ -159,14 +199,13 @@ def _riding(snapshot: Snapshot, riders: Sequence[Rider]) -> dict[str, Any]:
     }
 
 
-def _loads(orders: Sequence[Order], opened: int, rows: int) -> Floats:
-    """Shape (rows, 3): grams, millilitres and cash; ghosts weigh nothing."""
-    loads = np.zeros((rows, 3))
-    loads[: len(orders)] = np.array(
+def _loads(orders: Sequence[Order], opened: int) -> Floats:
+    """Shape (n, 3): grams, millilitres and cash."""
+    loads = np.array(
         [(one.weight_g, one.volume_ml, one.cash_due_minor) for one in orders], np.float64
     ).reshape(-1, 3)
     # A rider's headroom is what is left beside the cash of the current trip.
-    loads[opened : len(orders), 2] = 0.0
+    loads[opened:, 2] = 0.0
     return loads
 
 
@@ -187,37 +226,32 @@ def _capacity(parameters: Parameters, riders: Sequence[Rider]) -> Floats:
     ).reshape(-1, 4)
 
 
-def _between_orders(snapshot: Snapshot, store: Ints, place: IntArray) -> Legs:
-    """Shape (n, n): drop-off to drop-off of one store; infinite between stores, never ridden."""
+def _more_between_orders(snapshot: Snapshot, known: Legs, store: Ints, place: IntArray) -> Legs:
+    """Shape (n, n): drop-off to drop-off of one store; infinite between stores, never ridden.
+
+    known: what it is for the first of them.
+    """
+    count = len(known)
     legs = np.full((store.size, store.size), np.inf, np.float32)
-    one, other = np.nonzero(store[:, None] == store[None, :])
+    legs[:count, :count] = known
+    one, other = np.nonzero(store[count:, None] == store[None, :])
+    one += count
     legs[one, other] = snapshot.travel.seconds_between(place[one], place[other])
+    legs[other, one] = snapshot.travel.seconds_between(place[other], place[one])
     return legs
 
 
 def _price(
-    snapshot: Snapshot,
-    orders: Sequence[Order],
-    ghosts: Sequence[Ghost],
-    ready: Floats,
-    earliest: Floats,
-    promised: Floats,
-    late_weight: Floats,
+    snapshot: Snapshot, ready: Floats, earliest: Floats, promised: Floats, late_weight: Floats
 ) -> Floats:
     """What leaving each order out costs: as a very late delivery, and more the longer it waited."""
     parameters = snapshot.parameters
-    known = len(orders)
-    age = np.maximum(0.0, snapshot.now_s - ready[:known])
-    price = np.empty(ready.size)
-    price[:known] = parameters.lateness.delay_weight * parameters.rolling.unserved_s
-    late = np.maximum(0.0, earliest + parameters.rolling.unserved_s - promised)[:known]
-    price[:known] += late_weight[:known] * (late + late**2 / (2 * parameters.lateness.late_scale_s))
+    age = np.maximum(0.0, snapshot.now_s - ready)
+    late = np.maximum(0.0, earliest + parameters.rolling.unserved_s - promised)
+    price = np.full(ready.size, parameters.lateness.delay_weight * parameters.rolling.unserved_s)
+    price += late_weight * (late + late**2 / (2 * parameters.lateness.late_scale_s))
     urgency = parameters.urgency
-    price[:known] += urgency.age_weight * (age + age**2 / (2 * urgency.age_scale_s))
-    price[known:] = [
-        one.weight * parameters.lateness.delay_weight * parameters.ghosts.unserved_s
-        for one in ghosts
-    ]
+    price += urgency.age_weight * (age + age**2 / (2 * urgency.age_scale_s))
     return price
 
 
@@ -225,19 +259,17 @@ def _allowed(
     snapshot: Snapshot,
     orders: Sequence[Order],
     opened: int,
-    ghosts: Sequence[Ghost],
     riders: Sequence[Rider],
     loads: Floats,
     capacity: Floats,
 ) -> Flags:
     """Shape (n, m): temperature, load, cash, declines and pins; times are the kernel's matter."""
-    n, known = len(orders) + len(ghosts), len(orders)
-    allowed = np.ones((n, len(riders)), np.uint8)
+    allowed = np.ones((len(orders), len(riders)), np.uint8)
     carries = snapshot.parameters.vehicles.carries
     for column, rider in enumerate(riders):
         kinds = carries.get(rider.vehicle, frozenset())
         if len(kinds) < len(_TEMPERATURES):
-            allowed[:known, column] = [one.temperature in kinds for one in orders]
+            allowed[:, column] = [one.temperature in kinds for one in orders]
     for c in range(3):
         if loads[:, c].any():
             allowed &= loads[:, c, None] <= capacity[None, :, c + 1]

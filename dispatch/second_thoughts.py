@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from dispatch.ghosts import Ghost, foresee
-from dispatch.instance import build
+from dispatch.instance import Instance, build, with_ghosts
 from dispatch.parameters import ScenarioParameters
 from dispatch.readout import read_out
 from dispatch.result import Held, HeldReason, Plan, Trip
@@ -62,12 +62,13 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
     def futures(number: int) -> list[list[Ghost]]:
         return [sample_future(recent, snapshot.now_s, parameters, random) for _ in range(number)]
 
-    swaps = _swaps(kernel, snapshot, first, futures(parameters.proposing), until_s)
+    known = build(snapshot)
+    swaps = _swaps(kernel, known, first, futures(parameters.proposing), until_s)
     if not swaps:
         return first
     orders = len(snapshot.orders) + expected_orders(recent, snapshot.now_s, parameters)
     swaps, number = _affordable(swaps, parameters, orders)
-    valuer = Valuer(kernel, snapshot, first, futures(number), until_s)
+    valuer = Valuer(kernel, known, first, futures(number), until_s)
     better: list[tuple[float, _Swap]] = []
     for swap in swaps:
         saves = valuer.saves(_swapped(first.trips, [swap]))
@@ -87,20 +88,20 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
 
 def _swaps(
     kernel: ModuleType,
-    snapshot: Snapshot,
+    known: Instance,
     first: Plan,
     futures: Sequence[Sequence[Ghost]],
     until_s: float,
 ) -> list[_Swap]:
     """Where plans for other futures would commit otherwise; what most of them propose first."""
-    parameters = snapshot.parameters.scenarios
+    parameters = known.snapshot.parameters.scenarios
     found: dict[tuple[frozenset[_Key], frozenset[_Key]], tuple[int, _Swap]] = {}
     meant = _meant(first)
     for number, future in enumerate(futures):
         if is_over(until_s):
             break
-        instance = build(snapshot, future)
-        state = random_state(snapshot.seed + 1 + number)
+        instance = with_ghosts(known, future)
+        state = random_state(known.snapshot.seed + 1 + number)
         routes = start_routes(kernel, instance, meant, state)
         most = parameters.most_proposing_rounds // (len(futures) * instance.count)
         wanted = max(parameters.least_rounds, round(parameters.proposing_rounds * instance.count))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dispatch.arrays import Routes
 from dispatch.ghosts import Ghost
-from dispatch.instance import Instance, build, with_riders
+from dispatch.instance import Instance, with_ghosts, with_riders
 from dispatch.result import Plan, Trip
 from dispatch.route_search import (
     add_ghosts,
@@ -44,20 +44,20 @@ class Valuer:
     def __init__(
         self,
         kernel: ModuleType,
-        snapshot: Snapshot,
+        known: Instance,
         first: Plan,
         futures: Iterable[Sequence[Ghost]],
         until_s: float,
     ) -> None:
         self._kernel = kernel
-        self._snapshot = snapshot
+        self._snapshot = known.snapshot
         self._until_s = until_s
-        self._riders = riders_after(snapshot, first.trips)
-        known = with_riders(build(snapshot, ()), self._riders)
+        self._riders = riders_after(known.snapshot, first.trips)
         meant = {one.rider_id: one.trips for one in first.routes}
-        started = start_routes(kernel, known, meant, random_state(0))
+        kept = with_riders(known, self._riders)
+        started = start_routes(kernel, kept, meant, random_state(0))
         self._futures = [
-            self._planned(build(snapshot, future), started, number)
+            self._planned(with_ghosts(known, future), started, number)
             for number, future in enumerate(futures)
         ]
 
