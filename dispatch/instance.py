@@ -20,6 +20,7 @@ class Instance:
     """Row by row what the arrays mean: open orders, then those on current trips, then ghosts.
 
     Each part is sorted by id, so that the answer does not depend on the snapshot's sequence.
+    Riders are sorted by when they can set out, those with a trip first (`kernel.cheapest`).
     """
 
     snapshot: Snapshot
@@ -43,7 +44,7 @@ class Instance:
 
 
 def build(snapshot: Snapshot, ghosts: Sequence[Ghost] = ()) -> Instance:
-    """Everything sorted by id, and as arrays; open orders beyond the horizon are left out."""
+    """Everything sorted, and as arrays; open orders beyond the horizon are left out."""
     horizon_s = snapshot.now_s + snapshot.parameters.rolling.order_horizon_s
     opened = sorted(
         (one for one in snapshot.orders if one.ready_at_s <= horizon_s),
@@ -52,7 +53,7 @@ def build(snapshot: Snapshot, ghosts: Sequence[Ghost] = ()) -> Instance:
     riding = sorted(snapshot.trip_orders, key=lambda one: one.order_id)
     riders = sorted(
         (one for one in snapshot.riders if one.trip or one.shift_end_s >= snapshot.now_s),
-        key=lambda one: one.rider_id,
+        key=lambda one: (one.trip is None, max(one.free_at_s, one.shift_start_s), one.rider_id),
     )
     orders = (*opened, *riding)
     stores = tuple(sorted(snapshot.stores, key=lambda one: one.store_id))

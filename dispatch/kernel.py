@@ -22,6 +22,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 State = NDArray[np.uint64]
 
+# Riders who set out later than this may be too late for an order: worth a look.
+FAR_S = 900.0
+
 
 def compiled(function: _F) -> _F:
     return cast(_F, njit(**_OPTIONS)(function))
@@ -240,9 +243,14 @@ def cheapest(
     store = w.store[o]
     width = s.order.shape[1]
     tail_s = w.half[store] + w.service / 2
+    far = w.now + FAR_S
     # At the end of a route an order moves nobody else: exact and cheap, so later looks end early.
     for r in range(low, high):
         n = s.size[r]
+        if n == 0 and w.leave[r] > far and _delivered(w, o, w.leave[r] + tail_s) >= best:
+            # Riders without a trip are sorted by when they set out: all that follow come too late.
+            high = r
+            break
         if w.allowed[o, r] == 0 or n >= width:
             continue
         f = w.factor[r]

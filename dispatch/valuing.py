@@ -18,6 +18,7 @@ from dispatch.route_search import (
     add_ghosts,
     exchange,
     improve_routes,
+    is_over,
     random_state,
     start_routes,
 )
@@ -56,10 +57,11 @@ class Valuer:
         meant = {one.rider_id: one.trips for one in first.routes}
         kept = with_riders(known, self._riders)
         started = start_routes(kernel, kept, meant, random_state(0))
-        self._futures = [
-            self._planned(with_ghosts(known, future), started, number)
-            for number, future in enumerate(futures)
-        ]
+        self._futures: list[_Future] = []
+        for number, future in enumerate(futures):
+            if is_over(until_s):
+                break
+            self._futures.append(self._planned(with_ghosts(known, future), started, number))
 
     def _planned(self, instance: Instance, started: Routes, number: int) -> _Future:
         parameters = self._snapshot.parameters.scenarios
@@ -75,8 +77,12 @@ class Valuer:
         Means nothing once the deadline has passed.
         """
         riders = riders_after(self._snapshot, trips)
-        saved = [self._saved(one, riders, number) for number, one in enumerate(self._futures)]
-        return sum(saved) / max(1, len(saved))
+        saved = 0.0
+        for number, future in enumerate(self._futures):
+            if is_over(self._until_s):
+                break
+            saved += self._saved(future, riders, number)
+        return saved / max(1, len(self._futures))
 
     def _saved(self, future: _Future, riders: Mapping[str, Rider], number: int) -> float:
         kernel, kept = self._kernel, future.kept

@@ -98,3 +98,36 @@ def test_an_insertion_costs_what_it_was_said_to_cost(seed: int) -> None:
         assert costs == pytest.approx(cost, abs=0.05)
         compared += 1
     assert compared >= 12
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_riders_who_are_passed_over_would_not_have_been_cheaper(seed: int) -> None:
+    """Shifts begin one after the other: the cheapest of all is that of each rider asked alone."""
+    kernel = load_kernel()
+    parameters = Parameters(lateness=LatenessParameters(late_weight=1.0))
+    world = in_the_plane(3, 16, 12, side_m=5000.0, seed=seed, parameters=parameters)
+    world = replace(
+        world,
+        riders=tuple(
+            replace(one, shift_start_s=2000.0 + 240.0 * (number * 7 % 12))
+            for number, one in enumerate(world.riders)
+        ),
+    )
+    instance = build(world)
+    state = random_state(seed)
+    routes = start_routes(kernel, instance, {}, state)
+    columns = range(len(instance.riders))
+    for row in range(instance.count):
+        column = int(routes.owner[row])
+        kernel.take_out(routes, column, routes.order[column].tolist().index(row))
+        kernel.schedule(instance.world, routes, column)
+        alone = [
+            kernel.cheapest(instance.world, routes, row, ANYTHING, 0.0, state, one, one + 1)[0]
+            for one in columns
+        ]
+        cost, column, position, joins = kernel.cheapest(
+            instance.world, routes, row, ANYTHING, 0.0, state, 0, len(columns)
+        )
+        assert cost == pytest.approx(min(alone), abs=1e-6)
+        assert column >= 0
+        kernel.put(instance.world, routes, column, position, row, joins)

@@ -69,7 +69,7 @@ def test_command_plans_with_the_parameters_that_are_set() -> None:
 
 @pytest.mark.parametrize(
     ("options", "deadline_s"),
-    [((), 0.8), (("--iterations", "300"), math.inf), (("--deadline", "2"), 2.0)],
+    [((), 0.6), (("--iterations", "300"), math.inf), (("--deadline", "2"), 2.0)],
 )
 def test_command_answers_within_a_second_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], deadline_s: float

@@ -128,8 +128,9 @@ def test_what_was_to_join_a_trip_joins_it_still() -> None:
     routes = start_routes(kernel, before, {"r": (("a", "t"), ("b",))}, random_state(0))
     (sent,) = plan(replace(world, orders=(orders[1],), riders=(riders[0],), trip_orders=())).trips
     after = with_riders(instance, riders_after(world, [sent]))
-    fitted, again = exchange(kernel, before, after, [0], routes)
-    assert again.tolist() == [0, 1]
-    keys = after.keys
-    assert [[keys[row] for row in one] for one in trips_of(fitted, 0)] == [["b"]]
-    assert [[keys[row] for row in one] for one in trips_of(fitted, 1)] == [["a", "t"]]
+    ids, keys = [one.rider_id for one in after.riders], after.keys
+    fitted, again = exchange(kernel, before, after, [ids.index("q")], routes)
+    assert again.size == 2
+    for rider_id, trips in (("q", [["b"]]), ("r", [["a", "t"]])):
+        laid = trips_of(fitted, ids.index(rider_id))
+        assert [[keys[row] for row in one] for one in laid] == trips
