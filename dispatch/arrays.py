@@ -1,5 +1,6 @@
 """The world and a solution of it as flat arrays, in the form that `dispatch.kernel` works on."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -95,6 +96,13 @@ def empty_routes(orders: int, riders: int, width: int) -> Routes:
         cost=np.zeros(riders),
         owner=np.full(orders, -1, np.int32),
     )
+
+
+def spans(routes: Routes, rider: int) -> list[tuple[int, int]]:
+    """Begin and end of each trip in a rider's row."""
+    size = int(routes.size[rider])
+    heads = [at for at in range(size) if routes.head[rider, at]]
+    return list(pairwise([*heads, size]))
 
 
 class Scratch(NamedTuple):

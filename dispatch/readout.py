@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
 
-from dispatch.arrays import Routes, empty_routes
+from dispatch.arrays import Routes, empty_routes, spans
 from dispatch.instance import Instance
 from dispatch.parameters import Solver
 from dispatch.problem import Problem
@@ -120,19 +119,12 @@ def _short_form(instance: Instance, routes: Routes) -> tuple[Route, ...]:
             rider_id=rider.rider_id,
             trips=tuple(
                 tuple(keys[row] for row in routes.order[column, begin:end].tolist())
-                for begin, end in _spans(routes, column)
+                for begin, end in spans(routes, column)
             ),
         )
         for column, rider in enumerate(instance.riders)
         if routes.size[column]
     )
-
-
-def _spans(routes: Routes, column: int) -> list[tuple[int, int]]:
-    """Begin and end of each trip of a route."""
-    size = int(routes.size[column])
-    heads = [at for at in range(size) if routes.head[column, at]]
-    return list(pairwise([*heads, size]))
 
 
 def _legs(instance: Instance, routes: Routes) -> list[_Leg]:
@@ -142,7 +134,7 @@ def _legs(instance: Instance, routes: Routes) -> list[_Leg]:
     for column in range(len(instance.riders)):
         free_s, last = float(world.leave[column]), -1
         factor = float(world.factor[column])
-        for index, (begin, end) in enumerate(_spans(routes, column)):
+        for index, (begin, end) in enumerate(spans(routes, column)):
             rows = tuple(routes.order[column, begin:end].tolist())
             store = int(world.store[rows[0]])
             half_s = float(world.half[store])

@@ -5,7 +5,6 @@ handed in, so that importing this module compiles nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from math import isfinite
 from time import perf_counter
 from types import ModuleType
@@ -13,7 +12,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from dispatch.arrays import Ints, Routes, empty_routes, scratch
+from dispatch.arrays import Ints, Routes, empty_routes, scratch, spans
 from dispatch.instance import Instance
 from dispatch.parameters import RollingParameters
 
@@ -122,8 +121,10 @@ def exchange(
         joins = [row for row in first if not world.aboard[row] or row in aboard]
         grows = bool(world.grows[column]) and set(aboard) <= set(joins)
         _lay(laid, column, joins if aboard and grows else aboard)
-        for rows in trips:
-            _lay(laid, column, [row for row in rows if not world.aboard[row]])
+        for trip_rows in trips:
+            rows = [row for row in trip_rows if not world.aboard[row]]
+            if laid.size[column] + len(rows) <= laid.order.shape[1]:
+                _lay(laid, column, rows)
         kernel.shorten(world, laid, column)
     lost = was_on[laid.owner[was_on] < 0]
     lost = lost[np.lexsort((lost, world.ready[lost], world.ghost[lost]))]
@@ -133,10 +134,8 @@ def exchange(
 
 def trips_of(routes: Routes, column: int) -> list[list[int]]:
     """Rows of each trip of a route."""
-    size = int(routes.size[column])
-    heads = [at for at in range(size) if routes.head[column, at]]
-    rows = routes.order[column, :size].tolist()
-    return [rows[begin:end] for begin, end in pairwise([*heads, size])]
+    rows = routes.order[column].tolist()
+    return [rows[begin:end] for begin, end in spans(routes, column)]
 
 
 def is_over(until_s: float) -> bool:

@@ -77,21 +77,20 @@ class Valuer:
         Means nothing once the deadline has passed.
         """
         riders = riders_after(self._snapshot, trips)
+        changed = [key for key, one in riders.items() if one != self._riders[key]]
         saved = 0.0
         for number, future in enumerate(self._futures):
             if is_over(self._until_s):
                 break
-            saved += self._saved(future, riders, number)
+            saved += self._saved(future, riders, changed, number)
         return saved / max(1, len(self._futures))
 
-    def _saved(self, future: _Future, riders: Mapping[str, Rider], number: int) -> float:
+    def _saved(
+        self, future: _Future, riders: Mapping[str, Rider], changed: Sequence[str], number: int
+    ) -> float:
         kernel, kept = self._kernel, future.kept
         after = with_riders(future.instance, riders)
-        columns = [
-            column
-            for column, (one, other) in enumerate(zip(kept.riders, after.riders, strict=True))
-            if one != other
-        ]
+        columns = [at for at, one in enumerate(after.riders) if one.rider_id in changed]
         routes, again = exchange(kernel, kept, after, columns, future.routes)
         lost = np.isin(future.routes.owner, again)
         future.routes = self._improved(kept, future.routes, lost, number)

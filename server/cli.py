@@ -309,7 +309,7 @@ def plan(
     solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
     deadline: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Seconds a plan; 0.6, and none with --iterations."),
+        typer.Option(min=0.0, help="Seconds a plan; 0.6 if rolling and without --iterations."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -330,7 +330,8 @@ def plan(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from None
     if deadline is None:
-        deadline = FEED_DEADLINE_S if iterations is None else math.inf
+        counted = solver == Solver.ROLLING and iterations is None
+        deadline = FEED_DEADLINE_S if counted else math.inf
     run_stdio(sys.stdin, sys.stdout, parameters, seed, deadline)
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from dispatch import CurrentTrip, Demand, GhostParameters, Parameters, Solver
+from dispatch.arrays import Routes
 from dispatch.ghosts import Ghost, foresee
-from dispatch.instance import build
+from dispatch.instance import Instance, build
 from dispatch.parameters import LatenessParameters
 from dispatch.rolling import load_kernel
 from dispatch.route_search import random_state, start_routes, trips_of
@@ -30,6 +31,13 @@ def pickups(ghosts: list[Ghost], place: int) -> list[float]:
     routes = start_routes(kernel, instance, {}, random_state(0))
     size = int(routes.size[0])
     return [float(one) / MINUTE for one in routes.pick[0, :size]]
+
+
+def take_out(instance: Instance, routes: Routes, row: int) -> None:
+    """One order off its route, and the times of the rest."""
+    kernel, column = load_kernel(), int(routes.owner[row])
+    kernel.take_out(routes, column, routes.order[column].tolist().index(row))
+    kernel.schedule(instance.world, routes, column)
 
 
 def test_nobody_sets_out_for_an_order_that_is_not_placed() -> None:
@@ -77,12 +85,9 @@ def test_an_insertion_costs_what_it_was_said_to_cost(seed: int) -> None:
     routes = start_routes(kernel, instance, {}, state)
     compared = 0
     for row in range(instance.count):
-        column = int(routes.owner[row])
-        if column < 0 or instance.world.aboard[row]:
+        if routes.owner[row] < 0 or instance.world.aboard[row]:
             continue
-        where = routes.order[column].tolist().index(row)
-        kernel.take_out(routes, column, where)
-        kernel.schedule(instance.world, routes, column)
+        take_out(instance, routes, row)
         before = float(routes.cost.sum())
         cost, column, position, joins = kernel.cheapest(
             instance.world, routes, row, ANYTHING, 0.0, state, 0, len(instance.riders)
@@ -118,9 +123,7 @@ def test_riders_who_are_passed_over_would_not_have_been_cheaper(seed: int) -> No
     routes = start_routes(kernel, instance, {}, state)
     columns = range(len(instance.riders))
     for row in range(instance.count):
-        column = int(routes.owner[row])
-        kernel.take_out(routes, column, routes.order[column].tolist().index(row))
-        kernel.schedule(instance.world, routes, column)
+        take_out(instance, routes, row)
         alone = [
             kernel.cheapest(instance.world, routes, row, ANYTHING, 0.0, state, one, one + 1)[0]
             for one in columns

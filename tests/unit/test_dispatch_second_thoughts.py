@@ -99,6 +99,15 @@ def test_first_plan_stands_when_time_is_up() -> None:
     assert riders_of(reconsider(load_kernel(), world, first, np.inf)) == ["beyond"]
 
 
+def test_a_swap_whose_valuing_was_cut_short_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All four futures propose; the time is up while the only swap is valued."""
+    asked = iter([False] * 4)
+    monkeypatch.setattr("dispatch.second_thoughts.is_over", lambda _until_s: next(asked, True))
+    world = one_order_and_a_busy_store(THINKING)
+    first = plan(replace(world, parameters=BLIND))
+    assert reconsider(load_kernel(), world, first, np.inf) is first
+
+
 def test_however_many_orders_one_swap_is_valued() -> None:
     """What may be planned bounds swaps and futures, down to one swap under the fewest futures."""
     least = replace(THINKING.scenarios, most_valuing_rounds=0)

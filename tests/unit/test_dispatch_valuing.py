@@ -10,6 +10,7 @@ from dispatch import (
     CurrentTrip,
     OfferParameters,
     Parameters,
+    RollingParameters,
     Snapshot,
     Solver,
     plan,
@@ -134,3 +135,23 @@ def test_what_was_to_join_a_trip_joins_it_still() -> None:
     for rider_id, trips in (("q", [["b"]]), ("r", [["a", "t"]])):
         laid = trips_of(fitted, ids.index(rider_id))
         assert [[keys[row] for row in one] for one in laid] == trips
+
+
+def test_what_a_route_cannot_hold_goes_elsewhere() -> None:
+    """Two orders fill a route: with a third to be brought at once, the last one moves on."""
+    kernel = load_kernel()
+    short = replace(EXACT, rolling=RollingParameters(route_length=1))
+    orders = [order("a"), order("b", place=12), order("c", place=14)]
+    riders = [rider("q"), rider("r")]
+    world = on_the_line(orders, riders, short)
+    instance = build(world)
+    before = with_riders(instance, riders_after(world, ()))
+    routes = start_routes(kernel, before, {"q": (("a",),), "r": (("c",),)}, random_state(0))
+    ids = [one.rider_id for one in instance.riders]
+    full = int(routes.size.argmax())
+    assert routes.size[full] == routes.order.shape[1]
+    (sent,) = plan(replace(world, orders=(orders[2],), riders=(riders[0],))).trips
+    after = with_riders(instance, riders_after(world, [replace(sent, rider_id=ids[full])]))
+    fitted, _ = exchange(kernel, before, after, [full], routes)
+    assert (fitted.owner >= 0).all()
+    assert fitted.size.max() <= fitted.order.shape[1]
