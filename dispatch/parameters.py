@@ -311,8 +311,8 @@ class ScenarioParameters:
     swap_rounds: int = 20
     # Bounds of rounds times orders, of all futures that propose, and of all that value: where there
     # are many orders, fewer swaps are valued under fewer futures.
-    most_proposing_rounds: int = 600_000
-    most_valuing_rounds: int = 800_000
+    most_proposing_rounds: int = 1_200_000
+    most_valuing_rounds: int = 2_000_000
 
     def __post_init__(self) -> None:
         _require(

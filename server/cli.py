@@ -309,7 +309,7 @@ def plan(
     solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
     deadline: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Seconds a plan; 0.6 if rolling and without --iterations."),
+        typer.Option(min=0.0, help="Seconds a plan; 0.75 if rolling and without --iterations."),
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -70,7 +70,7 @@ def test_command_plans_with_the_parameters_that_are_set() -> None:
 @pytest.mark.parametrize(
     ("options", "deadline_s"),
     [
-        ((), 0.6),
+        ((), 0.75),
         (("--iterations", "300"), math.inf),
         (("--solver", "packing"), math.inf),
         (("--deadline", "2"), 2.0),
