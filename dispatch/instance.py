@@ -120,6 +120,20 @@ def with_riders(instance: Instance, riders: Mapping[str, Rider]) -> Instance:
     return replace(instance, world=world, riders=changed)
 
 
+def with_riders_of(known: Instance, future: Instance) -> Instance:
+    """``future``, when its riders' trips and times are those of ``known``, which has no ghosts."""
+    world, size = known.world, len(future.ghosts)
+    changed = future.world._replace(
+        aboard=np.concatenate([world.aboard, np.zeros(size, np.uint8)]),
+        loads=np.concatenate([world.loads, np.zeros((size, 3))]),
+        leave=world.leave,
+        fixed=world.fixed,
+        arrives=world.arrives,
+        grows=world.grows,
+    )
+    return replace(future, world=changed, riders=known.riders)
+
+
 def _world(
     snapshot: Snapshot,
     orders: Sequence[Order],

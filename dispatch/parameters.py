@@ -289,8 +289,8 @@ class GhostParameters:
 class ScenarioParameters:
     """Sampled futures, by which commitments are reconsidered (`dispatch.second_thoughts`)."""
 
-    # Off: it takes some 3 % off the excess of public days for two to three times the computing,
-    # more than a second in the busiest minutes; in a city it was not measured.
+    # Off: it takes some 6 % off the excess of public days for two to three times the computing; in
+    # a city, where a decision has less time, it was not measured.
     enabled: bool = False
     # Futures that tell what else could be committed, and those by which each is valued.
     proposing: int = 4
@@ -311,7 +311,7 @@ class ScenarioParameters:
     swap_rounds: int = 20
     # Bounds of rounds times orders, of all futures that propose, and of all that value: where there
     # are many orders, fewer swaps are valued under fewer futures.
-    most_proposing_rounds: int = 1_200_000
+    most_proposing_rounds: int = 600_000
     most_valuing_rounds: int = 2_000_000
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from dispatch.result import Held, HeldReason, Plan, Trip
 from dispatch.route_search import Meant, improve_routes, is_over, random_state, start_routes
 from dispatch.scenarios import expected_orders, sample_future
 from dispatch.snapshot import Snapshot
-from dispatch.valuing import Valuer, riders_after
+from dispatch.valuing import riders_after, savings
 
 # Rider and orders of a trip.
 _Key = tuple[str, frozenset[str]]
@@ -51,7 +51,7 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
 
     A plan that commits nothing is left alone: what costs nothing to decide later is decided later.
     The same snapshot gets the same answer unless ``until_s``, by `time.perf_counter`, ends the
-    comparison; then what had been valued by that time counts.
+    comparison; then the futures count under which all had been valued by that time.
     """
     parameters = snapshot.parameters.scenarios
     if not first.trips:
@@ -68,14 +68,11 @@ def reconsider(kernel: ModuleType, snapshot: Snapshot, first: Plan, until_s: flo
         return first
     orders = len(snapshot.orders) + expected_orders(recent, snapshot.now_s, parameters)
     swaps, number = _affordable(swaps, parameters, orders)
-    valuer = Valuer(kernel, known, first, futures(number), until_s)
-    better: list[tuple[float, _Swap]] = []
-    for swap in swaps:
-        saves = valuer.saves(_swapped(first.trips, [swap]))
-        if is_over(until_s):
-            break
-        if saves > 0.0:
-            better.append((saves, swap))
+    choices = [_swapped(first.trips, [swap]) for swap in swaps]
+    saves, valued = savings(kernel, known, first, choices, futures(number), until_s)
+    if valued < parameters.least_valuing:
+        return first
+    better = [(saved, swap) for saved, swap in zip(saves, swaps, strict=True) if saved > 0.0]
     if not better:
         return first
     better.sort(key=lambda one: -one[0])

@@ -3,16 +3,17 @@
 The arrays of a future are built once; commitments change riders and nothing else in them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dispatch.arrays import Routes
 from dispatch.ghosts import Ghost
-from dispatch.instance import Instance, with_ghosts, with_riders
+from dispatch.instance import Instance, with_ghosts, with_riders, with_riders_of
 from dispatch.result import Plan, Trip
 from dispatch.route_search import (
     add_ghosts,
@@ -25,88 +26,91 @@ from dispatch.route_search import (
 from dispatch.snapshot import CurrentTrip, Rider, Snapshot
 
 
-@dataclass(slots=True)
-class _Future:
-    """One future, the routes under it once the first plan's trips are committed, and their cost."""
+class _Commitment(NamedTuple):
+    """What is known once other trips are committed, and riders for whom that is a change."""
 
     instance: Instance
-    kept: Instance
-    routes: Routes
+    columns: list[int]
 
 
-class Valuer:
-    """What a swap of commitments saves, each time under the same futures.
+def savings(
+    kernel: ModuleType,
+    known: Instance,
+    first: Plan,
+    instead: Iterable[Sequence[Trip]],
+    futures: Iterable[Sequence[Ghost]],
+    until_s: float,
+) -> tuple[list[float], int]:
+    """Seconds of cost less, on average, for each of ``instead`` in place of ``first``'s trips.
 
-    Under each future the rest is planned once with the first plan's ``trips`` committed. A swap
-    changes a few of those routes; then both are improved for as many rounds around what it changed.
-    Far from there they are equal, so that the difference is the swap's and not the search's.
+    Also returns under how many futures; one that was not finished by ``until_s`` does not count.
+
+    Under each future the rest is planned once with the first plan's trips committed. What else is
+    committed changes a few of those routes; then both are improved for as many rounds around what
+    it changed. Far from there they are equal, so that the difference is the commitment's and not
+    the search's.
     """
+    parameters = known.snapshot.parameters.scenarios
+    after = with_riders(known, riders_after(known.snapshot, first.trips))
+    meant = {one.rider_id: one.trips for one in first.routes}
+    started = start_routes(kernel, after, meant, random_state(0))
+    others = [_commitment(known, after, trips) for trips in instead]
+    sums, number = np.zeros(len(others)), 0
+    for future in futures:
+        kept, state = with_ghosts(after, future), random_state(number)
+        routes = add_ghosts(kernel, kept, started, state)
+        rounds = max(parameters.least_rounds, round(parameters.valuing_rounds * kept.count))
+        routes, _ = improve_routes(kernel, kept, routes, state, rounds, until_s)
+        saved = _saved(kernel, kept, routes, others, number, until_s)
+        if is_over(until_s):
+            break
+        sums += saved
+        number += 1
+    return (sums / max(1, number)).tolist(), number
 
-    def __init__(
-        self,
-        kernel: ModuleType,
-        known: Instance,
-        first: Plan,
-        futures: Iterable[Sequence[Ghost]],
-        until_s: float,
-    ) -> None:
-        self._kernel = kernel
-        self._snapshot = known.snapshot
-        self._until_s = until_s
-        self._riders = riders_after(known.snapshot, first.trips)
-        meant = {one.rider_id: one.trips for one in first.routes}
-        kept = with_riders(known, self._riders)
-        started = start_routes(kernel, kept, meant, random_state(0))
-        self._futures: list[_Future] = []
-        for number, future in enumerate(futures):
-            if is_over(until_s):
-                break
-            self._futures.append(self._planned(with_ghosts(known, future), started, number))
 
-    def _planned(self, instance: Instance, started: Routes, number: int) -> _Future:
-        parameters = self._snapshot.parameters.scenarios
-        kept, state = with_riders(instance, self._riders), random_state(number)
-        routes = add_ghosts(self._kernel, kept, started, state)
-        rounds = max(parameters.least_rounds, round(parameters.valuing_rounds * instance.count))
-        routes, _ = improve_routes(self._kernel, kept, routes, state, rounds, self._until_s)
-        return _Future(instance, kept, routes)
+def _commitment(known: Instance, first: Instance, trips: Sequence[Trip]) -> _Commitment:
+    instance = with_riders(known, riders_after(known.snapshot, trips))
+    pairs = zip(first.riders, instance.riders, strict=True)
+    return _Commitment(instance, [at for at, (one, other) in enumerate(pairs) if one != other])
 
-    def saves(self, trips: Sequence[Trip]) -> float:
-        """Cost seconds less, on average, when ``trips`` are committed instead of the first plan's.
 
-        Means nothing once the deadline has passed.
-        """
-        riders = riders_after(self._snapshot, trips)
-        changed = [key for key, one in riders.items() if one != self._riders[key]]
-        saved = 0.0
-        for number, future in enumerate(self._futures):
-            if is_over(self._until_s):
-                break
-            saved += self._saved(future, riders, changed, number)
-        return saved / max(1, len(self._futures))
+def _saved(
+    kernel: ModuleType,
+    kept: Instance,
+    routes: Routes,
+    others: Iterable[_Commitment],
+    number: int,
+    until_s: float,
+) -> list[float]:
+    """What each of ``others`` saves in one future, ``kept``; not complete after ``until_s``."""
+    saved = []
+    for known, columns in others:
+        if is_over(until_s):
+            break
+        instead = with_riders_of(known, kept)
+        laid, again = exchange(kernel, kept, instead, columns, routes)
+        lost = np.isin(routes.owner, again)
+        routes = _improved(kernel, kept, routes, lost, number, until_s)
+        lost |= np.isin(laid.owner, again)
+        laid = _improved(kernel, instead, laid, lost, number, until_s)
+        before = float(kernel.objective(kept.world, routes))
+        saved.append(before - float(kernel.objective(instead.world, laid)))
+    return saved
 
-    def _saved(
-        self, future: _Future, riders: Mapping[str, Rider], changed: Sequence[str], number: int
-    ) -> float:
-        kernel, kept = self._kernel, future.kept
-        after = with_riders(future.instance, riders)
-        columns = [at for at, one in enumerate(after.riders) if one.rider_id in changed]
-        routes, again = exchange(kernel, kept, after, columns, future.routes)
-        lost = np.isin(future.routes.owner, again)
-        future.routes = self._improved(kept, future.routes, lost, number)
-        routes = self._improved(after, routes, lost | np.isin(routes.owner, again), number)
-        before = float(kernel.objective(kept.world, future.routes))
-        return before - float(kernel.objective(after.world, routes))
 
-    def _improved(
-        self, instance: Instance, routes: Routes, around: NDArray[np.bool_], number: int
-    ) -> Routes:
-        rounds = self._snapshot.parameters.scenarios.swap_rounds
-        near = np.flatnonzero(around & (instance.world.aboard == 0)).astype(np.int32)
-        improved, _ = improve_routes(
-            self._kernel, instance, routes, random_state(number), rounds, self._until_s, near=near
-        )
-        return improved
+def _improved(
+    kernel: ModuleType,
+    instance: Instance,
+    routes: Routes,
+    around: NDArray[np.bool_],
+    number: int,
+    until_s: float,
+) -> Routes:
+    rounds = instance.snapshot.parameters.scenarios.swap_rounds
+    near = np.flatnonzero(around & (instance.world.aboard == 0)).astype(np.int32)
+    state = random_state(number)
+    return improve_routes(kernel, instance, routes, state, rounds, until_s, near=near)[0]
 
 
 def riders_after(

@@ -1,5 +1,6 @@
 """Commitments that sampled futures speak against, on lines that can be checked by hand."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -17,6 +18,8 @@ from dispatch import (
     Solver,
     plan,
 )
+from dispatch.ghosts import Ghost
+from dispatch.instance import Instance, with_ghosts
 from dispatch.parameters import ScenarioParameters
 from dispatch.rolling import load_kernel
 from dispatch.scenarios import sample_future
@@ -99,13 +102,25 @@ def test_first_plan_stands_when_time_is_up() -> None:
     assert riders_of(reconsider(load_kernel(), world, first, np.inf)) == ["beyond"]
 
 
-def test_a_swap_whose_valuing_was_cut_short_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All four futures propose; the time is up while the only swap is valued."""
-    asked = iter([False] * 4)
-    monkeypatch.setattr("dispatch.second_thoughts.is_over", lambda _until_s: next(asked, True))
-    world = one_order_and_a_busy_store(THINKING)
-    first = plan(replace(world, parameters=BLIND))
-    assert reconsider(load_kernel(), world, first, np.inf) is first
+@pytest.mark.parametrize(("valued", "riding"), [(5, ["between"]), (6, ["beyond"])])
+def test_futures_that_were_valued_in_time_decide_if_they_are_enough(
+    monkeypatch: pytest.MonkeyPatch, valued: int, riding: list[str]
+) -> None:
+    """One future less than the fewest changes nothing, and what is cut short never counts."""
+    finished = 0
+
+    def is_over(until_s: float) -> bool:
+        return finished > valued
+
+    def counted(known: Instance, ghosts: Sequence[Ghost]) -> Instance:
+        nonlocal finished
+        finished += 1
+        return with_ghosts(known, ghosts)
+
+    monkeypatch.setattr("dispatch.valuing.is_over", is_over)
+    monkeypatch.setattr("dispatch.valuing.with_ghosts", counted)
+    assert THINKING.scenarios.least_valuing == 6
+    assert riders_of(plan(one_order_and_a_busy_store(THINKING))) == riding
 
 
 def test_however_many_orders_one_swap_is_valued() -> None:
