@@ -15,8 +15,9 @@ from dispatch import (
     Solver,
     plan,
 )
+from dispatch.arrays import World
 from dispatch.ghosts import Ghost
-from dispatch.instance import build, with_riders
+from dispatch.instance import build, with_ghosts, with_riders, with_riders_of
 from dispatch.rolling import load_kernel
 from dispatch.route_search import exchange, random_state, start_routes, trips_of
 from dispatch.valuing import riders_after
@@ -115,6 +116,19 @@ def test_routes_fit_another_commitment(seed: int) -> None:
     placed = [row for column in range(6) for one in trips_of(fitted, column) for row in one]
     assert sorted(placed) == np.flatnonzero(fitted.owner >= 0).tolist()
     assert (fitted.owner[: len(after.orders)] >= 0).all()
+
+
+def test_commitments_and_a_future_may_come_in_either_order() -> None:
+    """Arrays of riders with the ghosts added are those of the ghosts with the riders changed."""
+    world = in_the_plane(3, 20, 6, side_m=5000.0, seed=1, parameters=EXACT)
+    riders = riders_after(world, plan(world).trips)
+    known = build(world)
+    future = with_ghosts(known, [Ghost("g", "s1", 7, 1100.0, 1300.0, weight=1.0)])
+    one = with_riders_of(with_riders(known, riders), future)
+    other = with_riders(future, riders)
+    assert one.riders == other.riders != future.riders
+    for name, here, there in zip(World._fields, one.world, other.world, strict=True):
+        np.testing.assert_array_equal(here, there, err_msg=name)
 
 
 def test_what_was_to_join_a_trip_joins_it_still() -> None:
