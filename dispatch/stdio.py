@@ -54,7 +54,7 @@ FEED_PARAMETERS = Parameters(
     urgency=UrgencyParameters(postponed_s=300.0),
     commitment=CommitmentParameters(slack_s=0.0),
     offers=OfferParameters(response_s=0.0),
-    rider_time=RiderTimeParameters(fair_s=60.0),
+    rider_time=RiderTimeParameters(fair_s=30.0),
     scenarios=ScenarioParameters(enabled=True),
 )
 
