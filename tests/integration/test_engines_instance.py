@@ -175,7 +175,7 @@ async def test_a_second_instance_is_refused_and_the_first_ends_cleanly(
         await connection.close()
         tree = _descendants(parent.pid)
         parent.send_signal(signal.SIGINT)
-        await asyncio.wait_for(parent.wait(), 10.0)
+        await asyncio.wait_for(parent.wait(), 30.0)
     assert not tree & _parents().keys()
     assert "database system is shut down" in (tmp_path / "log" / "postgres.log").read_text()
     assert running_instance(tmp_path) is None
