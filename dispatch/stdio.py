@@ -69,6 +69,10 @@ ORDER_WORK_S = 2400.0
 UNLIMITED_ORDERS = 1_000
 
 
+class RequestError(ValueError):
+    """A request that cannot be understood; the sentence names its line."""
+
+
 def feed_parameters(solver: Solver, iterations: int | None = None) -> Parameters:
     """`FEED_PARAMETERS` with another solver or a fixed number of rounds."""
     rolling = FEED_PARAMETERS.rolling
@@ -90,7 +94,7 @@ def run_stdio(
     are kept here. seed: of the engine's random numbers. deadline_s: for each plan; what is compiled
     only once is not part of it.
 
-    Raises ValueError, with the number of the line, for a request that cannot be understood.
+    Raises RequestError for a request that cannot be understood.
     """
     previous: Plan | None = None
     memory = _Memory()
@@ -99,12 +103,7 @@ def run_stdio(
     for number, line in enumerate(stdin, 1):
         if not line.strip():
             continue
-        try:
-            request = json.loads(line)
-            memory.read(request, parameters.ghosts.memory_s)
-            snapshot = read_request(request, parameters, previous, memory, seed)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"request on line {number}: {error!r}") from error
+        snapshot = _snapshot(line, number, parameters, previous, memory, seed)
         previous = plan(replace(snapshot, deadline_s=deadline_s))
         memory.given(previous)
         stdout.write(json.dumps(write_answer(previous)) + "\n")
@@ -137,6 +136,30 @@ class _Memory:
         """Seconds of work over those of the whole shift; an order counts as `ORDER_WORK_S`."""
         shift_s = float(described["shift_end_s"]) - float(described["shift_start_s"])
         return min(1.0, orders * ORDER_WORK_S / shift_s) if shift_s > 0 else 1.0
+
+
+def _snapshot(
+    line: str,
+    number: int,
+    parameters: Parameters,
+    previous: Plan | None,
+    memory: _Memory,
+    seed: int,
+) -> Snapshot:
+    where = f"the request on line {number}"
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise RequestError(f"{where} is not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise RequestError(f"{where} is not an object")
+    try:
+        memory.read(request, parameters.ghosts.memory_s)
+        return read_request(request, parameters, previous, memory, seed)
+    except KeyError as error:
+        raise RequestError(f"{where} has no {error}") from error
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{where}: {error}") from error
 
 
 def read_request(

@@ -306,7 +306,7 @@ def plan(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Rounds of the search an answer.")
     ] = None,
-    solver: Annotated[str, typer.Option(help="Which engine: rolling or matching.")] = "rolling",
+    solver: Annotated[str, typer.Option(help="rolling, matching, packing or routing.")] = "rolling",
     deadline: Annotated[
         float | None,
         typer.Option(min=0.0, help="Seconds a plan; 0.75 if rolling and without --iterations."),
@@ -319,7 +319,7 @@ def plan(
     """The dispatch engine alone; a seed gives the same answers unless the deadline ends one."""
     from dispatch.overrides import parse_overrides, with_overrides
     from dispatch.parameters import Solver
-    from dispatch.stdio import FEED_DEADLINE_S, feed_parameters, run_stdio
+    from dispatch.stdio import FEED_DEADLINE_S, RequestError, feed_parameters, run_stdio
 
     assert stdio
     if solver not in set(Solver):
@@ -332,7 +332,11 @@ def plan(
     if deadline is None:
         counted = solver == Solver.ROLLING and iterations is None
         deadline = FEED_DEADLINE_S if counted else math.inf
-    run_stdio(sys.stdin, sys.stdout, parameters, seed, deadline)
+    try:
+        run_stdio(sys.stdin, sys.stdout, parameters, seed, deadline)
+    except RequestError as error:
+        typer.echo(f"darkstore: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dispatch import Plan, Snapshot, plan
-from dispatch.stdio import read_request, run_stdio
+from dispatch.stdio import RequestError, read_request, run_stdio
 from server.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -133,9 +133,28 @@ def test_current_trip_arrives_half_a_service_before_the_handover() -> None:
     ],
 )
 def test_bad_request_names_its_line(changes: dict[str, object]) -> None:
-    """What cannot be understood raises ValueError with the number of the line."""
-    with pytest.raises(ValueError, match="line 3"):
+    """What cannot be understood raises RequestError with the number of the line."""
+    with pytest.raises(RequestError, match="line 3"):
         answers(REQUEST, {**REQUEST, **changes})
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"now_s": 1', "the request on line 1 is not JSON: "),
+        ("[]", "the request on line 1 is not an object"),
+        ('{"now_s": 1}', "the request on line 1 has no 'orders'"),
+        (json.dumps({**REQUEST, "travel": {"model": "roads"}}), "line 1: unknown travel model"),
+    ],
+)
+def test_command_says_in_a_sentence_what_it_cannot_read(line: str, sentence: str) -> None:
+    """One line that a person can act on, no answer, and exit code 1."""
+    ran = CliRunner().invoke(app, ["plan", "--stdio"], input=line + "\n")
+    assert ran.exit_code == 1
+    assert ran.stdout == ""
+    assert ran.stderr.startswith("darkstore: ")
+    assert sentence in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not DAY.is_dir(), reason="the public days are not beside this repository")
