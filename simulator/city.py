@@ -134,6 +134,7 @@ class City:
             speed=self.world.clock.speed,
             minutes=round(demanded_s / 60.0, 2),
             demand_digest=self.demand.digest(known_by_s),
+            ended_at=self.world.clock.now(),
             real_s=time.monotonic() - self._started_real_s,
             virtual_s=virtual_s,
             cpu_s=time.process_time() - self._started_cpu_s,

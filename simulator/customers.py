@@ -184,9 +184,7 @@ class Customer:
 
     def _placed(self, order: Json) -> Json:
         self._order_id = order["id"]
-        tally = self._world.tally
-        tally.placed += 1
-        tally.status[self._order_id] = order["status"]
+        self._world.tally.order_placed(order)
         self._world.doors[self._order_id] = Door(
             order["delivery_code"], self._wish.at_home, self._wish.door_s
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 
 from simulator.http_client import HttpStatistics
@@ -13,12 +14,16 @@ from simulator.tally import FINAL, STAGES, Tally
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """What was run, and for how long: wall time, simulated time and processor time."""
+    """What was run, and for how long: wall time, simulated time and processor time.
+
+    ended_at: by the city's clock.
+    """
 
     seed: int
     speed: float
     minutes: float
     demand_digest: str
+    ended_at: datetime
     real_s: float
     virtual_s: float
     cpu_s: float
@@ -35,7 +40,7 @@ def result(span: Span, tally: Tally, http: HttpStatistics) -> dict[str, object]:
         "simulator_cores": round(span.cpu_s / span.real_s, 3) if span.real_s > 0 else 0.0,
         "demand_digest": span.demand_digest,
         "orders": _orders(tally),
-        **_times(tally),
+        **_times(tally, span.ended_at),
         "picking": {
             "units": tally.picked_units,
             "short_units": tally.short_units,
@@ -66,14 +71,15 @@ def _orders(tally: Tally) -> dict[str, object]:
     }
 
 
-def _times(tally: Tally) -> dict[str, object]:
+def _times(tally: Tally, ended_at: datetime) -> dict[str, object]:
     """Promises, and how long orders took from click to door and from stage to stage."""
-    judged, delivered = tally.kept + tally.late, tally.delivered
+    delivered, share_kept = tally.delivered, tally.share_kept(ended_at)
     return {
         "promise": {
             "kept": tally.kept,
             "late": tally.late,
-            "share_kept": round(tally.kept / judged, 4) if judged else None,
+            "overdue": tally.overdue(ended_at),
+            "share_kept": None if share_kept is None else round(share_kept, 4),
         },
         "click_to_door_s": percentiles([order.click_to_door_s for order in delivered]),
         "stages_s": {

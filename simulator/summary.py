@@ -62,7 +62,6 @@ class Glances:
         by_status = tally.by_status()
         recent = [order.click_to_door_s for order in list(tally.delivered)[-_RECENT:]]
         door_s = percentiles(recent)
-        judged = tally.kept + tally.late
         return Glance(
             clock=world.clock.now().strftime("%Y-%m-%d %H:%M:%S"),
             speed=world.clock.speed,
@@ -71,7 +70,7 @@ class Glances:
                 (state, by_status[state])
                 for state in ("delivered", "cancelled", "payment_failed", "undeliverable")
             ),
-            kept_share=tally.kept / judged if judged else None,
+            kept_share=tally.share_kept(world.clock.now()),
             door_p50_s=door_s["p50"],
             door_p90_s=door_s["p90"],
             riders_busy=tally.riders_busy_now,

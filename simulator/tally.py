@@ -36,6 +36,8 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     # Orders that are not over, by id; those that are, by how they ended.
     status: dict[str, str] = field(default_factory=dict)
+    # Until when orders that nobody has seen the end of were promised, by id.
+    promised: dict[str, datetime] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
     delivered: deque[Delivered] = field(default_factory=lambda: deque(maxlen=_ORDERS_KEPT))
     kept: int = 0
@@ -89,16 +91,35 @@ class Tally:
             self.server_errors += 1
             _keep(self.server_error_examples, f"{status} {method} {path}")
 
+    def order_placed(self, order: Mapping[str, Any]) -> None:
+        """A customer has an order."""
+        self.placed += 1
+        self.status[order["id"]] = order["status"]
+        self.promised[order["id"]] = _moment(order["promised_at"]["high"])
+
     def close_if_over(self, order_id: str) -> None:
         """Nobody watches the order any more: if it is over, only its end is counted."""
         status = self.status[order_id]
         if status in FINAL:
             del self.status[order_id]
+            self.promised.pop(order_id, None)
             self.ended[status] += 1
 
     def by_status(self) -> Counter[str]:
         """How many of the placed orders stand where."""
         return self.ended + Counter(self.status.values())
+
+    def overdue(self, now: datetime) -> int:
+        """Orders that are not over and should be: without them a slow day would look punctual."""
+        return sum(
+            until < now and self.status[order_id] not in FINAL
+            for order_id, until in self.promised.items()
+        )
+
+    def share_kept(self, now: datetime) -> float | None:
+        """Kept promises of all that are delivered or overdue."""
+        judged = self.kept + self.late + self.overdue(now)
+        return self.kept / judged if judged else None
 
     def socket_opened(self, *, again: bool) -> None:
         self.sockets += not again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from simulator.http_client import HttpStatistics
 from simulator.order_state import OrderState
 from simulator.report import Span, percentiles, result
 from simulator.tally import Tally, stage_times
+
+ENDED_AT = datetime(2026, 1, 1, 11, tzinfo=UTC)
 
 
 def _order(high: str = "2026-01-01T10:12:00.000Z") -> dict[str, object]:
@@ -28,7 +31,14 @@ def _history(delivered: str = "10:11:30") -> list[dict[str, object]]:
 
 def _result(tally: Tally, http: HttpStatistics | None = None) -> dict[str, Any]:
     span = Span(
-        seed=1, speed=30.0, minutes=6.0, demand_digest="d", real_s=20.0, virtual_s=600.0, cpu_s=1.0
+        seed=1,
+        speed=30.0,
+        minutes=6.0,
+        demand_digest="d",
+        ended_at=ENDED_AT,
+        real_s=20.0,
+        virtual_s=600.0,
+        cpu_s=1.0,
     )
     return result(span, tally, http or HttpStatistics())
 
@@ -47,7 +57,24 @@ def test_a_promise_is_kept_up_to_its_latest_moment() -> None:
     tally.door(_order(high="2026-01-01T10:11:30.000Z"), _history())
     tally.door(_order(high="2026-01-01T10:11:29.000Z"), _history())
     promise = _result(tally)["promise"]
-    assert promise == {"kept": 2, "late": 1, "share_kept": 0.6667}
+    assert promise == {"kept": 2, "late": 1, "overdue": 0, "share_kept": 0.6667}
+
+
+def test_an_order_that_is_still_open_after_its_promise_is_not_kept() -> None:
+    """One came in time and one should have; one has time left; cancelled ones are nobody's wait."""
+    tally = Tally()
+    tally.door(_order(), _history())
+    for order_id, status, high in (
+        ("stuck", "packed", "2026-01-01T10:20:00.000Z"),
+        ("young", "packed", "2026-01-01T11:20:00.000Z"),
+        ("refunded", "cancelled", "2026-01-01T10:20:00.000Z"),
+        ("undone", "cancelled", "2026-01-01T10:20:00.000Z"),
+    ):
+        tally.order_placed({**_order(high), "id": order_id, "status": status})
+    tally.close_if_over("undone")
+    promise = _result(tally)["promise"]
+    assert promise == {"kept": 1, "late": 0, "overdue": 1, "share_kept": 0.5}
+    assert tally.promised.keys() == {"stuck", "young", "refunded"}
 
 
 def test_stages_are_the_times_between_the_orders_own_states() -> None:
