@@ -158,7 +158,9 @@ def _snapshot(
         return read_request(request, parameters, previous, memory, seed)
     except KeyError as error:
         raise RequestError(f"{where} has no {error}") from error
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        raise RequestError(f"{where} is not of the form in dispatch/stdio.py: {error}") from error
+    except ValueError as error:
         raise RequestError(f"{where}: {error}") from error
 
 

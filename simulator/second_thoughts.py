@@ -41,4 +41,6 @@ async def second_thoughts(
 
 async def _ask(world: World, session: Session, what: str, path: str, body: Json) -> None:
     reply = await session.call("POST", path, body)
+    if reply.ok:
+        world.tally.promise_changed(reply.data)
     world.tally.changes_asked[f"{what}: {'ok' if reply.ok else reply.code}"] += 1

@@ -95,6 +95,10 @@ class Tally:
         """A customer has an order."""
         self.placed += 1
         self.status[order["id"]] = order["status"]
+        self.promise_changed(order)
+
+    def promise_changed(self, order: Mapping[str, Any]) -> None:
+        """An order that is not over is promised until another moment."""
         self.promised[order["id"]] = _moment(order["promised_at"]["high"])
 
     def close_if_over(self, order_id: str) -> None:

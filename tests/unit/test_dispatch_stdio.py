@@ -145,6 +145,7 @@ def test_bad_request_names_its_line(changes: dict[str, object]) -> None:
         ("[]", "the request on line 1 is not an object"),
         ('{"now_s": 1}', "the request on line 1 has no 'orders'"),
         (json.dumps({**REQUEST, "travel": {"model": "roads"}}), "line 1: unknown travel model"),
+        (json.dumps({**REQUEST, "riders": None}), "is not of the form in dispatch/stdio.py: "),
     ],
 )
 def test_command_says_in_a_sentence_what_it_cannot_read(line: str, sentence: str) -> None:

@@ -77,6 +77,16 @@ def test_an_order_that_is_still_open_after_its_promise_is_not_kept() -> None:
     assert tally.promised.keys() == {"stuck", "young", "refunded"}
 
 
+def test_an_order_that_was_moved_has_until_its_new_promise() -> None:
+    """The customer asked for a later time, so nobody is late before that."""
+    tally = Tally()
+    asked_for = {"id": "a", "status": "packed"}
+    tally.order_placed({**asked_for, **_order("2026-01-01T10:20:00.000Z")})
+    assert tally.overdue(ENDED_AT) == 1
+    tally.promise_changed({**asked_for, **_order("2026-01-01T11:20:00.000Z")})
+    assert tally.overdue(ENDED_AT) == 0
+
+
 def test_stages_are_the_times_between_the_orders_own_states() -> None:
     """Each stage in seconds; other machines' entries do not count."""
     tally = Tally()
