@@ -290,7 +290,7 @@ class ScenarioParameters:
     """Sampled futures, by which commitments are reconsidered (`dispatch.second_thoughts`)."""
 
     # Off: it takes some 6 % off the excess of public days for two to three times the computing; in
-    # a city, where a decision has less time, it was not measured.
+    # a city, where a decision has less time, six runs could not tell it from chance.
     enabled: bool = False
     # Futures that tell what else could be committed, and those by which each is valued.
     proposing: int = 4
